@@ -1,0 +1,59 @@
+"""LLM Lab: benchmark, compare, fine-tune, align and monitor language models from a notebook.
+
+>>> import llmlab as lab
+>>> results = lab.evaluate(["micro/small", "micro/base"], ["micro/arc"], n=50)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> where it is; loaded on first use, so that `import llmlab` stays quick
+_PUBLIC = {
+    "Response": "llmlab.types:Response",
+    "Results": "llmlab.results:Results",
+    "Sample": "llmlab.types:Sample",
+    "Store": "llmlab.store:Store",
+    "benchmark": "llmlab.benchmarks.registry:benchmark",
+    "benchmarks": "llmlab.benchmarks:",
+    "estimate": "llmlab.evaluation.estimate:estimate",
+    "evaluate": "llmlab.evaluation.evaluate:evaluate",
+    "ledger": "llmlab.ledger:",
+    "model": "llmlab.models.registry:model",
+    "models": "llmlab.models:",
+    "plots": "llmlab.plots:",
+    "scorers": "llmlab.scorers:",
+    "suite": "llmlab.benchmarks.suite:suite",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  # names of strings
+
+if TYPE_CHECKING:
+    from llmlab import benchmarks, ledger, models, plots, scorers
+    from llmlab.benchmarks.registry import benchmark
+    from llmlab.benchmarks.suite import suite
+    from llmlab.evaluation.estimate import estimate
+    from llmlab.evaluation.evaluate import evaluate
+    from llmlab.models.registry import model
+    from llmlab.results import Results
+    from llmlab.store import Store
+    from llmlab.types import Response, Sample
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        path, _, attribute = _PUBLIC[name].partition(":")
+    except KeyError:
+        raise AttributeError(f"module 'llmlab' has no attribute {name!r}; it has {', '.join(_PUBLIC)}") from None
+    found = importlib.import_module(path)
+    if attribute:
+        found = getattr(found, attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

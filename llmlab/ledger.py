@@ -1,0 +1,147 @@
+"""Who spent what. A budget is a hard limit: the worst case of a call is reserved before it is made.
+
+>>> import llmlab as lab
+>>> with lab.ledger(budget=0.50) as spending:
+...     answer = lab.model("scripted/echo").generate("hello")
+>>> spending
+Ledger($0.0000 spent of $0.50, 1 call)
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from llmlab._module import callable_module
+from llmlab.errors import BudgetExceeded, ProviderError
+from llmlab.types import Request, Response
+
+if TYPE_CHECKING:
+    from llmlab.models.base import Model
+
+_active: contextvars.ContextVar[tuple[Ledger, ...]] = contextvars.ContextVar("ledgers", default=())
+
+
+class Ledger:
+    """Counts the calls made inside its `with` block, in all threads that inherit the context.
+
+    Args:
+        budget: US dollars that may be spent, None for no limit.
+
+    Attributes:
+        spent: US dollars charged so far (failed calls that may have been charged count with their worst case).
+        calls, unpriced: how many calls were made, and how many of them have no known price.
+    """
+
+    def __init__(self, budget: float | None = None) -> None:
+        if budget is not None and not (budget >= 0 and math.isfinite(budget)):
+            raise ValueError(f"a budget is a finite number of US dollars, 0 or more; got {budget!r}")
+        self.budget = budget
+        self.spent = 0.0
+        self.reserved = 0.0
+        self.calls = 0
+        self.unpriced = 0
+        self._lock = threading.Lock()
+        self._token: contextvars.Token[tuple[Ledger, ...]] | None = None
+
+    @property
+    def left(self) -> float:
+        """US dollars that are neither spent nor reserved; infinite without a budget."""
+        return math.inf if self.budget is None else self.budget - self.spent - self.reserved
+
+    def reserve(self, amount: float, what: str) -> None:
+        """Set `amount` dollars aside for a call, or raise BudgetExceeded."""
+        with self._lock:
+            if self.budget is None:
+                return
+            if math.isnan(amount):
+                raise BudgetExceeded(
+                    f"{what} has no known price, so a budget of ${self.budget:.2f} cannot be guaranteed; "
+                    "add its price to configs/prices.yaml (see `llmlab.prices`), or run without a budget"
+                )
+            # a hair of tolerance, so that float addition never refuses the last affordable call
+            if self.spent + self.reserved + amount > self.budget * (1 + 1e-12):
+                raise BudgetExceeded(
+                    f"the next call to {what} could cost up to ${amount:.4f}, and ${max(self.left, 0):.4f} "
+                    f"of ${self.budget:.2f} is left; raise the budget, lower max_tokens, or take a smaller n"
+                )
+            self.reserved += amount
+
+    def release(self, reserved: float, cost: float) -> None:
+        """Turn a reservation into what the call really cost (NaN: unknown)."""
+        with self._lock:
+            if self.budget is not None:
+                self.reserved = max(0.0, self.reserved - reserved)
+            self.calls += 1
+            if math.isnan(cost):
+                self.unpriced += 1
+            else:
+                self.spent += cost
+
+    def __enter__(self) -> Ledger:
+        self._token = _active.set((*_active.get(), self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        _active.reset(self._token)
+        self._token = None
+
+    def __repr__(self) -> str:
+        limit = "" if self.budget is None else f" of ${self.budget:.2f}"
+        unpriced = f", {self.unpriced} unpriced" if self.unpriced else ""
+        return f"Ledger(${self.spent:.4f} spent{limit}, {self.calls} call{'s' * (self.calls != 1)}{unpriced})"
+
+
+class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as bill
+    """One call on every active ledger: reserve the worst case, then settle for what it cost."""
+
+    def __init__(self, model: Model, request: Request) -> None:
+        self.ledgers = _active.get() if model.billed else ()
+        self.cost = math.nan
+        self.worst = 0.0
+        if any(ledger.budget is not None for ledger in self.ledgers):
+            self.worst = model.worst_case(request)
+        self.name = model.name
+
+    def __enter__(self) -> charge:
+        held: list[Ledger] = []
+        try:
+            for ledger in self.ledgers:
+                ledger.reserve(self.worst, self.name)
+                held.append(ledger)
+        except BudgetExceeded:
+            for ledger in held:
+                with ledger._lock:
+                    ledger.reserved = max(0.0, ledger.reserved - self.worst)
+            raise
+        return self
+
+    def settle(self, response: Response) -> Response:
+        """Note the cost of the answer; gives it back."""
+        self.cost = response.cost
+        return response
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        cost = self.cost
+        if isinstance(error, ProviderError):
+            cost = self.worst if error.paid else 0.0
+        elif error is not None and math.isnan(cost):
+            cost = self.worst  # interrupted in flight: it may have been charged
+        for ledger in self.ledgers:
+            ledger.release(self.worst, cost)
+
+
+def ledger(budget: float | None = None) -> Ledger:
+    """Count what is spent inside `with lab.ledger(budget=5.00) as spending:`; `budget` is a hard limit in US dollars."""
+    return Ledger(budget)
+
+
+callable_module(__name__, "llmlab.ledger:ledger")

@@ -1,0 +1,267 @@
+"""What a model is, and how one is wrapped.
+
+A model needs one method, `_respond`. Everything else (options, streaming, batches, decisions, interceptors, the
+ledger) builds on it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from llmlab import ledger
+from llmlab.errors import LabError, NeedsLocalModel
+from llmlab.types import (
+    NAN,
+    Call,
+    Chunk,
+    ContinuationLogprob,
+    Decision,
+    Interceptor,
+    Options,
+    Prompt,
+    Protocol,
+    Request,
+    Response,
+    Usage,
+)
+
+
+class Model:
+    """Anything that answers: `generate`, `stream`, `logprob`, `decide`, and `through` to wrap it.
+
+    Args:
+        name: `provider/name`, as `lab.model` takes it.
+        options: generation options of this model; a call's own options overrule them.
+    """
+
+    billed: ClassVar[bool] = False
+    """Whether a call costs money that someone else charges: budgets count only such calls."""
+    local: ClassVar[bool] = False
+    """Whether it runs in this process, takes whole batches (`generate_batch`) and needs no threads."""
+    protocols: tuple[Protocol, ...] = ("letter", "generate")
+    """How this model can answer a multiple-choice question, best first."""
+
+    def __init__(self, name: str, options: Options | None = None) -> None:
+        self.name = name
+        self.options = options or Options()
+
+    # -- what a provider writes ---------------------------------------------------------------------------
+
+    def _respond(self, request: Request) -> Response:
+        """Answer one request whose options are complete. Raises ProviderError when the call failed."""
+        raise NotImplementedError
+
+    def _stream(self, request: Request) -> Iterator[Chunk]:
+        """Answer in pieces; without a streaming form the whole answer is one piece, and says so."""
+        response = self._respond(request)
+        note = f"{self.name} does not stream; the answer came in one piece"
+        response = replace(response, notes=(*response.notes, note))
+        yield Chunk(response.text, response)
+
+    def _decide(self, request: Request, choices: Sequence[str], protocol: Protocol) -> Decision:
+        """Decide by a protocol that is the provider's own ("decision", "letter_logprob")."""
+        raise NotImplementedError
+
+    def identity(self) -> Mapping[str, Any]:
+        """What, beside the request, an answer depends on: the response cache keys on it. No secrets."""
+        return {"model": self.name}
+
+    def close(self) -> None:
+        """Give back connections or memory. Using the model again opens them again."""
+
+    # -- what everybody calls -----------------------------------------------------------------------------
+
+    def generate(self, prompt: Prompt, **options: Any) -> Response:
+        """Answer a prompt: text, a list of messages, or a Request.
+
+        Options given here overrule those of the request, which overrule the model's.
+
+        Raises:
+            ProviderError: when the call failed for good.
+            BudgetExceeded: when it could cost more than an active ledger has left; it was not made then.
+        """
+        return self._charged(self._complete(prompt, options))
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[Chunk]:
+        """Answer in pieces; the last chunk carries the whole Response."""
+        request = self._complete(prompt, options)
+        with ledger.charge(self, request) as bill:
+            for chunk in self._stream(request):
+                if chunk.response is not None:
+                    chunk = replace(chunk, response=bill.settle(self._finish(chunk.response, request)))
+                yield chunk
+
+    def generate_batch(self, requests: Sequence[Request]) -> list[Response | LabError]:
+        """Answer many requests; a failed one yields its error in place. Local models overrule this."""
+        return [_attempt(self.generate, request) for request in requests]
+
+    def logprob(self, context: str, continuations: Sequence[str]) -> list[ContinuationLogprob]:
+        """Log-probability of each continuation after a context, both plain text without a chat template.
+
+        Raises:
+            NeedsLocalModel: when the model does not give log-probabilities of given text.
+        """
+        raise NeedsLocalModel(
+            f"{self.name} gives no log-probabilities of given text; use a local model ('hf/…', 'micro/base'), "
+            "a 'compatible/…' completion endpoint that echoes log-probabilities, or `decide`, which works on every model"
+        )
+
+    def logprob_batch(
+        self, queries: Sequence[tuple[str, Sequence[str]]]
+    ) -> list[list[ContinuationLogprob] | LabError]:
+        """`logprob` for many (context, continuations); local models share work between them."""
+        return [_attempt(self.logprob, context, continuations) for context, continuations in queries]
+
+    def decide(self, prompt: Prompt, choices: Sequence[str], protocol: Protocol | None = None) -> Decision:
+        """Pick one of `choices`, with probabilities where the model can give them.
+
+        Args:
+            prompt: the question, without the options; they are added where the protocol shows them.
+            choices: at least two different texts.
+            protocol: one of the model's `protocols`; None takes the first that works.
+
+        The protocol that was used is part of the answer.
+        """
+        from llmlab.models import decide
+
+        return decide.decide(self, Request.of(prompt), tuple(choices), protocol)
+
+    def through(self, *interceptors: Interceptor, name: str = "") -> Model:
+        """This model with functions around every call; the first one given is the outermost."""
+        return Through(self, *interceptors, name=name)
+
+    def with_options(self, **options: Any) -> Model:
+        """The same model with other generation options; weights and connections are shared."""
+        from copy import copy
+
+        twin = copy(self)
+        twin.options = self.options.merged(Options(**options))
+        return twin
+
+    def worst_case(self, request: Request) -> float:
+        """The most that one call can cost, in US dollars; NaN when the price is unknown."""
+        from llmlab.prices import worst_case
+
+        return worst_case(self.name, request)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _complete(self, prompt: Prompt, options: Mapping[str, Any]) -> Request:
+        request = Request.of(prompt)
+        return replace(request, options=self.options.merged(request.options).merged(Options(**options)))
+
+    def _charged(self, request: Request) -> Response:
+        with ledger.charge(self, request) as bill:
+            return bill.settle(self._finish(self._respond(request), request))
+
+    def _finish(self, response: Response, request: Request) -> Response:
+        return replace(response, model=self.name, requested=request.options)
+
+    def __repr__(self) -> str:
+        options = "".join(f", {k}={v!r}" for k, v in self.options.set().items())
+        return f"model({self.name!r}{options})"
+
+
+def _attempt(f: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return f(*args)
+    except LabError as error:
+        return error
+
+
+class Through(Model):
+    """A model with interceptors around every call. Each inner call is charged, and kept in the trace.
+
+    An interceptor is `f(request, call) -> Response`; it may use `call` never, once or several times. With an
+    attribute `stream(request, stream)` it also transforms an iterator of chunks; if any interceptor lacks it,
+    a stream is made from the finished answer, and the response notes it.
+    """
+
+    def __init__(self, inner: Model, *interceptors: Interceptor, name: str = "") -> None:
+        super().__init__(name or "+".join([inner.name, *map(_name_of, interceptors)]))
+        self.inner = inner
+        self.interceptors = interceptors
+        self.local = inner.local  # type: ignore[misc]  # a wrapped local model is local too
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"through": [describe(f) for f in self.interceptors], "inner": dict(self.inner.identity())}
+
+    def _respond(self, request: Request) -> Response:
+        trace: list[Response] = []
+
+        def innermost(inner_request: Request) -> Response:
+            trace.append(self.inner.generate(inner_request))
+            return trace[-1]
+
+        call: Call = innermost
+        for interceptor in reversed(self.interceptors):
+            call = functools.partial(_intercept, interceptor, call)
+        return with_trace(call(request), trace)
+
+    def _stream(self, request: Request) -> Iterator[Chunk]:
+        if not all(hasattr(f, "stream") for f in self.interceptors):
+            yield from super()._stream(request)
+            return
+        stream: Callable[[Request], Iterator[Chunk]] = self.inner.stream
+        for interceptor in reversed(self.interceptors):
+            stream = functools.partial(_intercept_stream, interceptor, stream)
+        yield from stream(request)
+
+    def generate_batch(self, requests: Sequence[Request]) -> list[Response | LabError]:
+        if not self.inner.local or len(requests) < 2:
+            return super().generate_batch(requests)
+        from concurrent.futures import ThreadPoolExecutor
+
+        # simultaneous calls are what a local model coalesces into batches
+        with ThreadPoolExecutor(len(requests)) as pool:
+            return list(pool.map(functools.partial(_attempt, self.generate), requests))
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def _intercept(interceptor: Interceptor, call: Call, request: Request) -> Response:
+    return interceptor(request, call)
+
+
+def _intercept_stream(interceptor: Any, stream: Any, request: Request) -> Iterator[Chunk]:
+    return iter(interceptor.stream(request, stream))
+
+
+def _name_of(f: Any) -> str:
+    return getattr(f, "name", None) or getattr(f, "__name__", None) or type(f).__name__
+
+
+def describe(f: Any) -> Any:
+    """What the response cache knows a function by: its own `identity()`, else its code and closure as text."""
+    if hasattr(f, "identity"):
+        return f.identity()
+    import inspect
+
+    try:
+        source = inspect.getsource(f)
+    except (OSError, TypeError):
+        source = repr(f)
+    closure = [repr(cell.cell_contents) for cell in getattr(f, "__closure__", None) or ()]
+    defaults = repr(getattr(f, "__defaults__", None))
+    return re.sub(r" at 0x[0-9a-f]+", "", "\n".join([_name_of(f), source, defaults, *closure]))
+
+
+def with_trace(response: Response, trace: Sequence[Response]) -> Response:
+    """A wrapper's response: its own text, but the usage, cost and seconds of all inner calls."""
+    if not trace:
+        return replace(response, cost=0.0, usage=Usage(0, 0)) if math.isnan(response.cost) else response
+    cost = math.fsum(r.cost for r in trace) if not any(math.isnan(r.cost) for r in trace) else NAN
+    usage = sum((r.usage for r in trace[1:]), trace[0].usage)
+    return replace(
+        response,
+        cost=cost,
+        usage=usage,
+        seconds=math.fsum(r.seconds for r in trace if not math.isnan(r.seconds)),
+        trace=tuple(trace),
+    )

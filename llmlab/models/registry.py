@@ -1,0 +1,153 @@
+"""From a name to a model: one table of providers, aliases from `configs/models.yaml`, entry points of others."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from llmlab.errors import MissingPackage, UnknownName
+from llmlab.models.base import Model
+from llmlab.settings import config
+from llmlab.types import Options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# provider -> "module:class"; a class is called with (name, options, **settings), or has `named` that is
+PROVIDERS: dict[str, str] = {
+    "anthropic": "llmlab.models.anthropic:AnthropicModel",
+    "compatible": "llmlab.models.compatible:CompatibleModel",
+    "google": "llmlab.models.google:GoogleModel",
+    "google-legacy": "llmlab.models.google_legacy:GoogleLegacyModel",
+    "hf": "llmlab.models.local.transformers:TransformersModel",
+    "micro": "llmlab.models.micro:MicroModel",
+    "openai": "llmlab.models.openai:OpenAIModel",
+    "scripted": "llmlab.models.scripted:Scripted",
+}
+# package that a provider needs -> what to install
+_EXTRAS = {"torch": "local", "transformers": "local", "google.generativeai": "google-legacy", "gguf": "gguf"}
+_OPTIONS = frozenset(f.name for f in fields(Options))
+
+
+def model(name: str | Model, **options: Any) -> Model:
+    """A model by name: `provider/name`, or a known short name.
+
+    Args:
+        name: for example "openai/gpt-4o-mini", "hf/HuggingFaceTB/SmolLM2-135M-Instruct", "micro/base", or an
+            alias of `configs/models.yaml` such as "gpt-4o-mini". A Model is returned as it is, with the options.
+        options: generation options (temperature, max_tokens, ...) and settings of the provider (base_url,
+            device, dtype, revision, ...).
+
+    Raises:
+        UnknownName: with the closest known names.
+        MissingKey: when the provider needs a key that is not set.
+        MissingPackage: with the command that installs what is missing.
+
+    >>> model("scripted/echo").generate("Hello").text
+    'Hello'
+    """
+    generation = Options(**{k: v for k, v in options.items() if k in _OPTIONS})
+    settings = {k: v for k, v in options.items() if k not in _OPTIONS}
+    if isinstance(name, Model):
+        if settings:
+            raise UnknownName.among("generation option", next(iter(settings)), _OPTIONS)
+        return name.with_options(**generation.set()) if options else name
+    full = resolve(name)
+    make = _maker(full)
+    known = set(inspect.signature(make).parameters) - {"self", "name", "options", "settings"}
+    for setting in settings:
+        if setting not in known and not _takes_any(make):
+            raise UnknownName.among(f"option of {full}", setting, known | _OPTIONS)
+    try:
+        made: Model = make(full, generation, **settings)
+    except ModuleNotFoundError as error:
+        raise _missing(full, error) from error
+    return made
+
+
+def resolve(name: str) -> str:
+    """The full `provider/name` of a name or alias.
+
+    Raises:
+        UnknownName: when neither the provider nor the alias is known.
+    """
+    entry = aliases().get(name)
+    if entry is not None:
+        return entry
+    if name.partition("/")[0] in providers() and "/" in name:
+        return name
+    raise UnknownName.among(
+        "model", name, aliases(), f"Or provider/name with a provider of: {', '.join(sorted(providers()))}"
+    )
+
+
+@functools.cache
+def aliases() -> dict[str, str]:
+    """Short name -> full name, from `configs/models.yaml`."""
+    known: dict[str, str] = {}
+    for full, entry in config("models.yaml")["models"].items():
+        for alias in (entry or {}).get("aliases", ()):
+            known[alias] = full
+    return known
+
+
+@functools.cache
+def providers() -> dict[str, str]:
+    """The table of providers, with those that other packages add by the entry point group `llmlab.models`."""
+    from importlib.metadata import entry_points
+
+    return PROVIDERS | {e.name: e.value for e in entry_points(group="llmlab.models")}
+
+
+def _maker(full: str) -> Any:
+    path, _, name = providers()[full.partition("/")[0]].partition(":")
+    try:
+        found = getattr(importlib.import_module(path), name)
+    except ModuleNotFoundError as error:
+        raise _missing(full, error) from error
+    return getattr(found, "named", found)
+
+
+def _takes_any(make: Any) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(make).parameters.values())
+
+
+def _missing(full: str, error: ModuleNotFoundError) -> MissingPackage:
+    package = error.name or str(error)
+    extra = next((e for p, e in _EXTRAS.items() if package == p or package.startswith(p + ".")), None)
+    what = f"llmlab[{extra}]" if extra else package
+    return MissingPackage(f"{full} needs the package {package!r}: pip install '{what}'")
+
+
+def models(provider: str | None = None, usable: bool | None = None) -> pd.DataFrame:
+    """The models that are known by name, and which can be used here now.
+
+    Columns: name, aliases, family, context (tokens), shutdown (date, where the provider announced one), usable, and
+    what is missing otherwise (a key, a package, weights). Any other `provider/name` works as well.
+    """
+    import pandas as pd
+
+    from llmlab.models import availability
+
+    rows = []
+    for full, entry in config("models.yaml")["models"].items():
+        entry = entry or {}
+        missing = availability.missing(full)
+        rows.append(
+            {
+                "name": full,
+                "aliases": ", ".join(entry.get("aliases", ())),
+                "family": entry.get("family", ""),
+                "context": entry.get("context"),
+                "shutdown": entry.get("shutdown"),
+                "usable": not missing,
+                "missing": missing,
+            }
+        )
+    table = pd.DataFrame(rows).set_index("name")
+    if provider is not None:
+        table = table[table.index.str.startswith(provider + "/")]
+    return table if usable is None else table[table["usable"] == usable]
