@@ -183,7 +183,7 @@ class Through(Model):
     """
 
     def __init__(self, inner: Model, *interceptors: Interceptor, name: str = "") -> None:
-        super().__init__(name or "+".join([inner.name, *map(_name_of, interceptors)]))
+        super().__init__(name or "+".join([inner.name, *map(_name_of, interceptors)]), inner.options)
         self.inner = inner
         self.interceptors = interceptors
         self.local = inner.local  # type: ignore[misc]  # a wrapped local model is local too

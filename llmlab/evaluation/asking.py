@@ -1,0 +1,175 @@
+"""Asking the models: remote ones from a pool of threads, local ones in batches from one thread.
+
+Answers come back through one queue to the caller's thread, which alone stores and scores them.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from typing import NamedTuple
+
+from llmlab.benchmarks.base import Reply
+from llmlab.errors import BudgetExceeded, LabError, MissingPackage, NeedsLocalModel, Unauthorized
+from llmlab.evaluation.plan import Cell, Unit
+from llmlab.models.base import Model
+
+_FATAL = (Unauthorized, MissingPackage, NeedsLocalModel)
+_SECONDS_PER_BATCH = 4.0
+"""A batch of a local model aims at this long: long enough to share work, short enough to stop and to see progress."""
+
+
+class Answer(NamedTuple):
+    """What one unit got: a reply, or the error that stands in its place."""
+
+    unit: Unit
+    reply: Reply | None
+    error: Exception | None
+
+
+class Asking:
+    """All units of an evaluation on their way. Iterate over it for groups of answers, as they come.
+
+    Args:
+        units: in the order in which to ask; units of one local model next to each other.
+        threads: how many remote calls at once, at most (a rate limit may allow fewer).
+    """
+
+    def __init__(self, units: Sequence[Unit], threads: int) -> None:
+        self.left = len(units)
+        self.stopped_by: BudgetExceeded | None = None
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._dead: dict[int, Exception] = {}
+        self._tasks: list[Future[None]] = []
+        batched = [u for u in units if _batches(u.cell)]
+        single = [u for u in units if not _batches(u.cell)]
+        self._pool = ThreadPoolExecutor(max(1, min(threads, len(single))) + 1, thread_name_prefix="llmlab")
+        if batched:
+            self._submit(self._ask_batches, batched)
+        todo = iter(single)
+        lock = threading.Lock()
+        for _ in range(min(threads, len(single))):
+            self._submit(self._ask_singles, todo, lock)
+
+    def __iter__(self) -> Iterator[list[Answer]]:
+        """Groups of answers: all that have arrived since the last group. Ends when every unit has its answer."""
+        while self.left and not self.stopped_by:
+            ended = all(task.done() for task in self._tasks)
+            try:
+                group = [self._answers.get(timeout=0 if ended else 0.5)]
+            except queue.Empty:
+                if ended:
+                    self._raise_fault()
+                    return
+                continue
+            group += self._arrived()
+            self.left -= len(group)
+            yield [a for a in group if not self._over_budget(a)]
+
+    def stop(self) -> list[Answer]:
+        """Ask nothing new, wait for the calls that are under way, and return their answers."""
+        self._stop.set()
+        self._pool.shutdown(wait=True)
+        return [a for a in self._arrived() if not self._over_budget(a)]
+
+    def _raise_fault(self) -> None:
+        """Every thread has ended with units left: only a fault of our own does that, so it must be seen."""
+        for task in self._tasks:
+            task.result()
+
+    def _submit(self, f: Callable[..., None], *args: object) -> None:
+        # the caller's ledgers are context variables: each thread gets its own copy of the context
+        self._tasks.append(self._pool.submit(contextvars.copy_context().run, f, *args))
+
+    def _arrived(self) -> list[Answer]:
+        group = []
+        while True:
+            try:
+                group.append(self._answers.get_nowait())
+            except queue.Empty:
+                return group
+
+    def _over_budget(self, answer: Answer) -> bool:
+        if isinstance(answer.error, BudgetExceeded):
+            self.stopped_by = answer.error
+            self._stop.set()
+            return True
+        return False
+
+    def _ask_singles(self, todo: Iterator[Unit], lock: threading.Lock) -> None:
+        while not self._stop.is_set():
+            with lock:
+                unit = next(todo, None)
+            if unit is None:
+                return
+            self._answers.put(self._ask(unit))
+
+    def _ask(self, unit: Unit) -> Answer:
+        model = unit.cell.model
+        if id(model) in self._dead:
+            return Answer(unit, None, self._dead[id(model)])
+        try:
+            return Answer(unit, ask(model, unit), None)
+        except Exception as error:  # a row with its error, whatever went wrong: one item never ends a run
+            if isinstance(error, _FATAL):
+                self._dead[id(model)] = error
+            return Answer(unit, None, error)
+
+    def _ask_batches(self, units: Sequence[Unit]) -> None:
+        for _, same in groupby(units, key=lambda u: (id(u.cell.model), u.cell.protocol)):
+            self._ask_model(list(same))
+
+    def _ask_model(self, units: list[Unit]) -> None:
+        size, start = 16, 0
+        while start < len(units) and not self._stop.is_set():
+            batch = units[start : start + size]
+            began = time.perf_counter()
+            for answer in self._ask_batch(batch):
+                self._answers.put(answer)
+            seconds = max(time.perf_counter() - began, 1e-3)
+            start += size
+            size = int(min(max(8, size * _SECONDS_PER_BATCH / seconds), 4 * size, 2048))
+
+    def _ask_batch(self, units: Sequence[Unit]) -> Iterable[Answer]:
+        model = units[0].cell.model
+        try:
+            return list(_answer_batch(model, units))
+        except Exception as error:  # the model as a whole failed (weights missing, ...)
+            return [Answer(unit, None, error) for unit in units]
+
+
+def ask(model: Model, unit: Unit) -> Reply:
+    """Ask one unit."""
+    query = unit.query
+    if query.protocol == "loglikelihood":
+        return Reply(logprobs=tuple(tuple(model.logprob(*pair)) for pair in query.pairs))
+    assert query.request is not None
+    if query.protocol == "generate":
+        return Reply(response=model.generate(query.request))
+    return Reply(decision=model.decide(query.request, query.choices, query.protocol))
+
+
+def _batches(cell: Cell) -> bool:
+    return cell.model.local and cell.protocol in ("loglikelihood", "generate")
+
+
+def _answer_batch(model: Model, units: Sequence[Unit]) -> Iterator[Answer]:
+    if units[0].query.protocol == "generate":
+        requests = [u.query.request for u in units if u.query.request is not None]
+        for unit, response in zip(units, model.generate_batch(requests), strict=True):
+            failed = isinstance(response, LabError)
+            yield Answer(unit, None if failed else Reply(response=response), response if failed else None)
+        return
+    pairs = [pair for u in units for pair in u.query.pairs]
+    found = iter(model.logprob_batch(pairs))
+    for unit in units:
+        mine = [next(found) for _ in unit.query.pairs]
+        error = next((m for m in mine if isinstance(m, LabError)), None)
+        logprobs = tuple(tuple(m) for m in mine if not isinstance(m, LabError))
+        yield Answer(unit, Reply(logprobs=logprobs) if error is None else None, error)

@@ -1,0 +1,227 @@
+"""The only loop: ask every model every item, store each answer before it is scored, and return Results."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmlab.benchmarks.base import Reply
+from llmlab.errors import StoreError
+from llmlab.evaluation import rows as rowing
+from llmlab.evaluation.asking import Answer, Asking
+from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
+from llmlab.evaluation.progress import Progress, progress
+from llmlab.evaluation.records import reply_from_json, reply_to_json
+from llmlab.ledger import Ledger
+from llmlab.types import Protocol, digest
+
+if TYPE_CHECKING:
+    from llmlab.results import Results
+    from llmlab.store import Store
+
+
+def evaluate(
+    models: Models,
+    benchmarks: Benchmarks,
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    repeats: int = 1,
+    protocol: Protocol | None = None,
+    budget: float | None = None,
+    threads: int | None = None,
+    cache: bool = True,
+    store: str | Store | None = None,
+    progress: bool = True,
+) -> Results:
+    """Ask models the items of benchmarks and score the answers.
+
+    Every answer is committed to the store before it is scored. The same call again asks only what has no stored
+    answer yet, so a run that was stopped, killed or cut short by its budget continues where it was.
+
+    Args:
+        models: names, Models, a list of them, or a dict from label to either.
+        benchmarks: names, Benchmarks, suites, paths to suite files, or a list of these.
+        n: items per benchmark, drawn by `seed` (the same for every model); None takes all.
+        seed: draws the items, and the tokens of local models that sample.
+        repeats: how often each item is asked; log-likelihoods do not vary and are asked once.
+        protocol: forces one way of asking; None takes the best that model and benchmark share.
+        budget: US dollars that may be spent, a hard limit: the worst case of each call is reserved before it
+            is made. Stored answers cost nothing.
+        threads: simultaneous calls to cloud models, 64 if None; rate limits lower it by themselves.
+        cache: False asks again even what is already answered.
+        store: a Store or its SQLAlchemy URL; None is the default store (`llmlab.settings.store_url`).
+        progress: show a bar with the running score, the cost and the time left.
+
+    Returns:
+        Results with one row per (model, benchmark, item, repeat). When the run was interrupted or the budget
+        ended it, the rows so far, with a warning that says so and `results.status` set.
+
+    Raises:
+        UnknownName, MissingKey, DataError: before anything is asked.
+        StoreError: when answers cannot be stored; asking stops at once, and `error.results` has all rows so far.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    plan = cells(models, benchmarks, protocol)
+    samples = {cell.benchmark.name: pick(cell.benchmark, n, seed) for cell in plan}
+    salt = "" if cache else f"{time.time_ns()}"
+    work = [u for cell in plan for u in units(cell, samples[cell.benchmark.name], repeats, seed, salt)]
+    with opened(store) as source:
+        run = Run(source, plan, {"n": n, "seed": seed, "repeats": repeats, "budget": budget}, len(work))
+        return run.all(work, budget, 64 if threads is None else threads, progress)
+
+
+class Run:
+    """One evaluation under way: what is asked, stored and scored so far."""
+
+    def __init__(self, store: Store, plan: Sequence[Cell], config: dict[str, Any], total: int) -> None:
+        self.store = store
+        self.config = config
+        self.id = store.start_run(_config(plan, config), _versions())
+        self.total = total
+        self.rows: list[dict[str, Any]] = []
+        self.status = "complete"
+        self.reason = ""
+        self._scores: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+        self._failed = 0
+
+    def all(self, work: Sequence[Unit], budget: float | None, threads: int, shown: bool) -> Results:
+        """Answer every unit: from the store where it can, else by asking; return the Results."""
+        began = time.monotonic()
+        by_key: dict[str, list[Unit]] = defaultdict(list)
+        for unit in work:
+            by_key[unit.key].append(unit)
+        with Ledger(budget) as self.bill, progress(self.total, shown) as self.bar:
+            try:
+                self._recall(by_key)
+                self._ask(by_key, threads)
+            except KeyboardInterrupt:
+                self.status, self.reason = "interrupted", "interrupted"
+            except StoreError as error:
+                self.status = "store failed"
+                error.results = self._results()  # type: ignore[attr-defined]  # nothing paid for is lost
+                raise
+        with contextlib.suppress(StoreError):
+            self.store.finish_run(self.id, self.status, seconds=time.monotonic() - began, cost=self.bill.spent)
+        if self.status != "complete":
+            warnings.warn(
+                f"{len(self.rows)} of {self.total} items answered and stored; the same call continues from here. "
+                f"Stopped: {self.reason}",
+                stacklevel=3,
+            )
+        return self._results()
+
+    def _recall(self, by_key: dict[str, list[Unit]]) -> None:
+        """Score what the store already holds, and take it off the list."""
+        stored = self.store.answers(list(by_key))
+        found = [
+            Answer(unit, reply_from_json(record["reply"]), None)
+            for key, record in stored.items()
+            for unit in by_key.pop(key)
+        ]
+        for start in range(0, len(found), 1000):
+            self._keep(found[start : start + 1000])
+
+    def _ask(self, by_key: dict[str, list[Unit]], threads: int) -> None:
+        asking = Asking([same[0] for same in by_key.values()], threads)
+        try:
+            for group in asking:
+                self._take(group, by_key)
+        finally:
+            # also after Ctrl-C: calls under way are paid for, so their answers are kept
+            self._take(asking.stop(), by_key)
+        if asking.stopped_by is not None:
+            self.status, self.reason = "budget", str(asking.stopped_by)
+
+    def _take(self, group: Sequence[Answer], by_key: dict[str, list[Unit]]) -> None:
+        answers = [Answer(unit, a.reply, a.error) for a in group for unit in by_key[a.unit.key]]
+        try:
+            self.store.save_answers([_record(a.unit, a.reply) for a in group if a.reply is not None])
+        except StoreError:
+            self.rows += [self._row(a) for a in answers]
+            raise
+        self._keep(answers)
+
+    def _keep(self, answers: Sequence[Answer]) -> None:
+        made = [self._row(a) for a in answers]
+        self.rows += made
+        self.store.save_rows(made)
+        means = {label: rowing.running_mean(*s) for label, s in self._scores.items()}
+        self.bar.update(len(made), means, self.bill.spent, self._failed)
+
+    def _row(self, answer: Answer) -> dict[str, Any]:
+        scored = rowing.score(answer.unit, answer.reply) if answer.reply is not None else None
+        row = rowing.row(answer.unit, answer.reply, answer.error, self.config["seed"], scored)
+        row["run"] = self.id
+        row["answer_key"] = answer.unit.key if answer.reply is not None else None
+        total, count = self._scores[row["model"]]
+        if row["score"] == row["score"]:
+            self._scores[row["model"]] = (total + row["score"], count + 1)
+        self._failed += bool(row["error"])
+        return row
+
+    def _results(self) -> Results:
+        from llmlab.results import Results
+
+        return Results(self.rows, status=self.status)
+
+
+def _record(unit: Unit, reply: Reply) -> dict[str, Any]:
+    response = reply.response or (reply.decision.response if reply.decision else None)
+    return {
+        "key": unit.key,
+        "model": unit.cell.model.name,
+        "model_version": response.model_version if response else "",
+        "request": _asked(unit),
+        "reply": reply_to_json(reply),
+        "cost": response.cost if response else None,
+        "price": response.price if response else "",
+        "seconds": response.seconds if response else None,
+    }
+
+
+def _asked(unit: Unit) -> dict[str, Any]:
+    query = unit.query
+    if query.request is None:
+        return {"pairs": [[context, list(continuations)] for context, continuations in query.pairs]}
+    asked = {"messages": [[m.role, m.content] for m in query.request.messages], "repeat": query.request.repeat}
+    return asked | {"options": query.request.options.set(), "choices": list(query.choices)}
+
+
+def _config(plan: Iterable[Cell], config: dict[str, Any]) -> dict[str, Any]:
+    asked = [
+        {"model": c.label, "identity": dict(c.model.identity()), "benchmark": c.benchmark.name, "protocol": c.protocol}
+        for c in plan
+    ]
+    return {**config, "cells": asked, "hash": digest(asked, config)}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in ("llmlab", "torch", "transformers", "openai", "anthropic", "google-genai", "genai-prices"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+@contextlib.contextmanager
+def opened(store: str | Store | None) -> Iterator[Store]:
+    """The store to use: the one given stays open, one opened from a URL (None: the default) is closed after."""
+    from llmlab.store import Store
+
+    if isinstance(store, Store):
+        yield store
+        return
+    made = Store(store)
+    try:
+        yield made
+    finally:
+        made.close()

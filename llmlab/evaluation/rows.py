@@ -1,0 +1,131 @@
+"""From an answer to a row of the Results table: the score, the five counters, and where it all came from."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from llmlab.benchmarks.base import Reply
+from llmlab.errors import BudgetExceeded
+from llmlab.evaluation.plan import Unit
+from llmlab.ledger import Ledger
+from llmlab.types import NAN, Message, Response, Sample, Score
+
+_REFUSAL = re.compile(
+    r"\s*(?:i(?:['’]m| am) (?:very |really |so )?sorry|sorry,? (?:but )?i|i (?:cannot|can['’]?t|can not|won['’]?t|am unable to|"
+    r"am not able to|must decline)\s+(?:help|assist|answer|provide|comply|do|fulfil))",
+    re.IGNORECASE,
+)
+
+
+def looks_refused(response: Response) -> bool:
+    """Whether the provider or the model declined. Only the start of the text counts: a refusal opens with it."""
+    return response.finish_reason == "refusal" or bool(_REFUSAL.match(response.text))
+
+
+def score(unit: Unit, reply: Reply) -> tuple[Score, float, str]:
+    """Score, US dollars that judging cost, and the error if the scorer itself failed ("" if not)."""
+    with Ledger() as bill:
+        try:
+            verdict = unit.cell.benchmark.score(unit.sample, reply)
+        except BudgetExceeded as error:
+            return Score(NAN), bill.spent, f"the answer is stored but not judged: {error}"
+        except Exception as error:  # a user's scorer may raise anything; the paid answer must survive it
+            return Score(NAN), bill.spent, f"the scorer failed: {type(error).__name__}: {error}"
+    return verdict, bill.spent, ""
+
+
+def row(
+    unit: Unit, reply: Reply | None, error: Exception | None, seed: int, scored: tuple[Score, float, str] | None
+) -> dict[str, Any]:
+    """One row of the Results table."""
+    verdict, judge_cost, fault = scored or (Score(NAN), 0.0, "")
+    response = _response_of(reply)
+    made = {
+        **_asked(unit, seed),
+        **_answered(response),
+        "text": reply.text if reply else "",
+        "answer": verdict.answer,
+        "score": verdict.value,
+        "metrics": dict(verdict.metrics),
+        "explanation": verdict.explanation,
+        "parsed": verdict.parsed,
+        "judge_cost": judge_cost,
+        "error": f"{error}" if error else fault,
+        "error_kind": type(error).__name__ if error else ("ScorerError" if fault else ""),
+        "provenance": dict(getattr(unit.cell.model, "settings_used", None) or {}),
+    }
+    if error is not None:
+        made["parsed"] = True  # nothing came back, so there was nothing to read: it is counted as failed only
+    return made
+
+
+def _asked(unit: Unit, seed: int) -> dict[str, Any]:
+    cell, sample, query = unit.cell, unit.sample, unit.query
+    prompt = query.request.messages if query.request else (Message("user", query.pairs[0][0]),)
+    return {
+        "model": cell.label,
+        "benchmark": cell.benchmark.name,
+        "benchmark_version": cell.benchmark.version,
+        "protocol": cell.protocol,
+        "sample": sample.id,
+        "cluster": sample.cluster,
+        "tags": ",".join(sample.tags),
+        "repeat": unit.repeat,
+        "prompt": prompt[0].content if len(prompt) == 1 else "\n\n".join(f"{m.role}: {m.content}" for m in prompt),
+        "target": _target(sample),
+        "prompt_hash": query.request.prompt_hash if query.request else unit.key,
+        "seed": seed,
+        "chance": cell.benchmark.card.chance,
+        "metric": cell.benchmark.card.metric,
+    }
+
+
+def _answered(response: Response | None) -> dict[str, Any]:
+    if response is None:
+        response = Response("", finish_reason="unknown")
+        generated = False
+    else:
+        generated = True
+    usage = response.usage
+    return {
+        "finish_reason": response.finish_reason if generated else "",
+        "refused": generated and looks_refused(response),
+        "truncated": generated and response.finish_reason == "length",
+        "empty": generated and response.finish_reason != "refusal" and not response.text.strip(),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost": response.cost,
+        "price": response.price,
+        "seconds": response.seconds,
+        "first_token_seconds": response.first_token_seconds,
+        "model_version": response.model_version,
+        "cached": response.cached,
+        "attempts": len(response.attempts) or 1,
+        "notes": "; ".join(response.notes),
+        "applied": response.applied.set(),
+        "dropped": list(response.dropped),
+    }
+
+
+def _response_of(reply: Reply | None) -> Response | None:
+    if reply is None:
+        return None
+    return reply.response or (reply.decision.response if reply.decision else None)
+
+
+def _target(sample: Sample) -> str | None:
+    target = sample.target
+    if isinstance(target, int) and sample.choices:
+        return sample.choices[target]
+    if isinstance(target, tuple):
+        return " | ".join(map(str, target))
+    return None if target is None else str(target)
+
+
+def running_mean(total: float, count: int) -> float:
+    """Mean so far, NaN before the first value."""
+    return total / count if count else math.nan
