@@ -29,7 +29,23 @@ _PUBLIC = {
     "suite": "llmlab.benchmarks.suite:suite",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  # names of strings
+__all__ = [
+    "Response",
+    "Results",
+    "Sample",
+    "Store",
+    "__version__",
+    "benchmark",
+    "benchmarks",
+    "estimate",
+    "evaluate",
+    "ledger",
+    "model",
+    "models",
+    "plots",
+    "scorers",
+    "suite",
+]
 
 if TYPE_CHECKING:
     from llmlab import benchmarks, ledger, models, plots, scorers
@@ -47,7 +63,7 @@ def __getattr__(name: str) -> Any:
     try:
         path, _, attribute = _PUBLIC[name].partition(":")
     except KeyError:
-        raise AttributeError(f"module 'llmlab' has no attribute {name!r}; it has {', '.join(_PUBLIC)}") from None
+        raise AttributeError(f"module 'llmlab' has no attribute {name!r}; it has {', '.join(__all__)}") from None
     found = importlib.import_module(path)
     if attribute:
         found = getattr(found, attribute)

@@ -50,10 +50,9 @@ class Options:
     extra: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        elif self.stop is not None:
-            object.__setattr__(self, "stop", tuple(self.stop))
+        stop: Any = self.stop  # people also write a string or a list
+        if stop is not None:
+            object.__setattr__(self, "stop", (stop,) if isinstance(stop, str) else tuple(stop))
 
     def merged(self, stronger: Options) -> Options:
         """These options, overruled by every one that `stronger` sets."""
@@ -315,8 +314,9 @@ class Sample:
     cluster: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.target, list):
-            object.__setattr__(self, "target", tuple(self.target))
+        target: Any = self.target  # rows read from JSON have lists
+        if isinstance(target, list):
+            object.__setattr__(self, "target", tuple(target))
         if not self.id:
             content = self.input if isinstance(self.input, str) else [asdict(m) for m in self.input]
             object.__setattr__(self, "id", digest(content, self.target, self.choices))

@@ -1,0 +1,1 @@
+"""Evaluation: plan what to ask, ask it, store it, score it."""

@@ -163,8 +163,10 @@ def _answer_batch(model: Model, units: Sequence[Unit]) -> Iterator[Answer]:
     if units[0].query.protocol == "generate":
         requests = [u.query.request for u in units if u.query.request is not None]
         for unit, response in zip(units, model.generate_batch(requests), strict=True):
-            failed = isinstance(response, LabError)
-            yield Answer(unit, None if failed else Reply(response=response), response if failed else None)
+            if isinstance(response, LabError):
+                yield Answer(unit, None, response)
+            else:
+                yield Answer(unit, Reply(response=response), None)
         return
     pairs = [pair for u in units for pair in u.query.pairs]
     found = iter(model.logprob_batch(pairs))

@@ -15,7 +15,7 @@ from llmlab.errors import StoreError
 from llmlab.evaluation import rows as rowing
 from llmlab.evaluation.asking import Answer, Asking
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
-from llmlab.evaluation.progress import Progress, progress
+from llmlab.evaluation.progress import progress as progress_bar
 from llmlab.evaluation.records import reply_from_json, reply_to_json
 from llmlab.ledger import Ledger
 from llmlab.types import Protocol, digest
@@ -97,7 +97,7 @@ class Run:
         by_key: dict[str, list[Unit]] = defaultdict(list)
         for unit in work:
             by_key[unit.key].append(unit)
-        with Ledger(budget) as self.bill, progress(self.total, shown) as self.bar:
+        with Ledger(budget) as self.bill, progress_bar(self.total, shown) as self.bar:
             try:
                 self._recall(by_key)
                 self._ask(by_key, threads)

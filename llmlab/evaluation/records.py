@@ -21,7 +21,17 @@ from llmlab.types import (
 
 _DEFAULTS = {f.name: f.default for f in fields(Response)}
 _PLAIN = (
-    "text finish_reason cost price seconds first_token_seconds model model_version notes reasoning dropped".split()
+    "text",
+    "finish_reason",
+    "cost",
+    "price",
+    "seconds",
+    "first_token_seconds",
+    "model",
+    "model_version",
+    "notes",
+    "reasoning",
+    "dropped",
 )
 
 

@@ -108,12 +108,10 @@ class Model:
         """
         raise NeedsLocalModel(
             f"{self.name} gives no log-probabilities of given text; use a local model ('hf/…', 'micro/base'), "
-            "a 'compatible/…' completion endpoint that echoes log-probabilities, or `decide`, which works on every model"
+            "a 'compatible/…' completion endpoint that echoes log-probabilities, or `decide`, which every model has"
         )
 
-    def logprob_batch(
-        self, queries: Sequence[tuple[str, Sequence[str]]]
-    ) -> list[list[ContinuationLogprob] | LabError]:
+    def logprob_batch(self, queries: Sequence[tuple[str, Sequence[str]]]) -> list[list[ContinuationLogprob] | LabError]:
         """`logprob` for many (context, continuations); local models share work between them."""
         return [_attempt(self.logprob, context, continuations) for context, continuations in queries]
 
@@ -127,9 +125,9 @@ class Model:
 
         The protocol that was used is part of the answer.
         """
-        from llmlab.models import decide
+        from llmlab.models.decide import decide
 
-        return decide.decide(self, Request.of(prompt), tuple(choices), protocol)
+        return decide(self, Request.of(prompt), tuple(choices), protocol)
 
     def through(self, *interceptors: Interceptor, name: str = "") -> Model:
         """This model with functions around every call; the first one given is the outermost."""

@@ -130,12 +130,12 @@ def models(provider: str | None = None, usable: bool | None = None) -> pd.DataFr
     """
     import pandas as pd
 
-    from llmlab.models import availability
+    from llmlab.models.availability import missing as what_is_missing
 
     rows = []
     for full, entry in config("models.yaml")["models"].items():
         entry = entry or {}
-        missing = availability.missing(full)
+        missing = what_is_missing(full)
         rows.append(
             {
                 "name": full,

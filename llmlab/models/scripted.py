@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 from llmlab.errors import LabError, UnknownName
@@ -52,12 +51,74 @@ class Scripted(Model):
         self.version = version
         self.calls = 0
         self._lock = threading.Lock()
-        self._turns = cycle(script) if isinstance(script, Sequence) and not isinstance(script, str) else None
+        self._turn = 0
 
     @classmethod
     def named(cls, name: str, options: Options | None = None, **settings: Any) -> Scripted:
         """`scripted/echo` repeats the question; `scripted/constant` always says "A"."""
         script = _SCRIPTS.get(name.partition("/")[2])
+        if script is None:
+            raise UnknownName.among("scripted model", name, (f"scripted/{n}" for n in _SCRIPTS))
+        return cls(script, name, options, **settings)
+
+    def identity(self) -> Mapping[str, Any]:
+        script = describe(self.script) if callable(self.script) else repr(self.script)
+        return {"model": self.name, "version": self.version, "script": digest(script)}
+
+    def worst_case(self, request: Request) -> float:
+        return self.cost
+
+    def _respond(self, request: Request) -> Response:
+        with self._lock:
+            self.calls += 1
+            answer = self._answer(request)
+        if isinstance(answer, Exception):
+            raise answer
+        if self.seconds:
+            time.sleep(self.seconds)
+        if isinstance(answer, Response):
+            return answer
+        words = answer.split(" ")
+        limit = request.options.max_tokens
+        text = answer if limit is None else " ".join(words[:limit])
+        for stop in request.options.stop or ():
+            text = text.partition(stop)[0]
+        return Response(
+            text,
+            finish_reason="length" if limit is not None and len(words) > limit else "stop",
+            usage=Usage(sum(len(m.content.split()) for m in request.messages), len(text.split())),
+            cost=self.cost,
+            price="scripted",
+            seconds=self.seconds,
+            model_version=self.version,
+            applied=request.options,
+        )
+
+    def _stream(self, request: Request) -> Iterator[Chunk]:
+        response = self._respond(request)
+        words = response.text.split(" ")
+        yield from (Chunk(word + " ") for word in words[:-1])
+        yield Chunk(words[-1], response)
+
+    def _answer(self, request: Request) -> str | Response | Exception:
+        script = self.script
+        if callable(script):
+            return script(request)
+        if isinstance(script, str):
+            return script
+        if isinstance(script, Mapping):
+            for piece, answer in script.items():
+                if piece and piece in request.prompt:
+                    return answer
+            if "" not in script:
+                return LabError(f"{self.name}: no entry of the script is in the prompt {request.prompt[:80]!r}")
+            return script[""]
+        answer_in_turn = script[self._turn % len(script)]
+        self._turn += 1
+        return answer_in_turn
+
+
+_SCRIPTS.get(name.partition("/")[2])
         if script is None:
             raise UnknownName.among("scripted model", name, (f"scripted/{n}" for n in _SCRIPTS))
         return cls(script, name, options, **settings)
@@ -113,7 +174,7 @@ class Scripted(Model):
             if "" not in self.script:
                 return LabError(f"{self.name}: no entry of the script is in the prompt {request.prompt[:80]!r}")
             return self.script[""]
-        return self.script(request)  # type: ignore[operator]  # the remaining case is a function
+        return self.script(request)
 
 
 _SCRIPTS: dict[str, Script] = {"echo": lambda request: request.prompt, "constant": "A"}

@@ -1,0 +1,17 @@
+"""The command line: `llmlab run`, `estimate`, `models`, `benchmarks`, `prompt`, `show`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; errors of the library are one line on stderr and exit status 2."""
+    from llmlab.cli.app import app
+    from llmlab.errors import LabError
+
+    try:
+        app()
+    except LabError as error:
+        print(f"llmlab: {error}", file=sys.stderr)  # noqa: T201  # a command line prints
+        sys.exit(2)

@@ -1,0 +1,256 @@
+"""The commands. Each is the library call of the same name; heavy imports happen inside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from llmlab.results import Results
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Benchmark, compare and monitor language models, with intervals and costs.",
+    epilog="Exit status: 0 done, 1 a requirement or some calls failed, 2 bad input, 3 stopped by the budget, "
+    "130 interrupted.",
+)
+
+Models = Annotated[
+    list[str] | None, typer.Option("--models", "--model", "-m", help="Names, repeated or separated by commas.")
+]
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option("--benchmarks", "--benchmark", "--dataset", "-b", help="Names or suite files, likewise."),
+]
+AllModels = Annotated[bool, typer.Option("--all-models", help="Every known model that is usable here.")]
+Number = Annotated[int | None, typer.Option("-n", "--limit", help="Items per benchmark; all if left out.")]
+Seed = Annotated[int, typer.Option(help="Draws the items.")]
+Repeats = Annotated[int, typer.Option(help="How often each item is asked.")]
+ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Force one way of asking.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="SQLAlchemy URL of the results database.")]
+Temperature = Annotated[float | None, typer.Option(help="Sampling temperature.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Longest answer, in tokens.")]
+
+
+@app.command()
+def run(
+    models: Models = None,
+    benchmarks: Benchmarks = None,
+    all_models: AllModels = False,
+    n: Number = None,
+    seed: Seed = 0,
+    repeats: Repeats = 1,
+    protocol: ProtocolName = None,
+    budget: Annotated[float | None, typer.Option(help="US dollars that may be spent; a hard limit.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Simultaneous calls to cloud models (64).")] = None,
+    parallel: Annotated[
+        bool, typer.Option("--parallel/--sequential", help="Many calls at once, or one after the other.")
+    ] = True,
+    cache: Annotated[bool, typer.Option(help="Use answers that the store already has.")] = True,
+    store: StoreUrl = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per answer to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page to this file.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Compare every model with this one, paired.")] = None,
+    require: Annotated[float | None, typer.Option(help="Exit with 1 when a score is below this.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Ask models the items of benchmarks and print scores with intervals and costs."""
+    from llmlab.evaluation.evaluate import evaluate
+
+    results = evaluate(
+        _models(models, all_models, temperature=temperature, max_tokens=max_tokens),
+        _names(benchmarks, "--benchmarks", "llmlab benchmarks"),
+        n,
+        seed=seed,
+        repeats=repeats,
+        protocol=protocol,  # type: ignore[arg-type]  # checked against the benchmark's own list
+        budget=budget,
+        threads=threads if parallel else 1,
+        cache=cache,
+        store=store,
+        progress=not quiet,
+    )
+    typer.echo(repr(results))
+    if baseline:
+        typer.echo(f"\n{results.compare(baseline)!r}")
+    if csv:
+        results.to_csv(csv)
+        typer.echo(f"rows: {csv}", err=True)
+    if report:
+        results.report(report)
+        typer.echo(f"report: {report}", err=True)
+    raise typer.Exit(_status(results, require))
+
+
+@app.command()
+def estimate(
+    models: Models = None,
+    benchmarks: Benchmarks = None,
+    all_models: AllModels = False,
+    n: Number = None,
+    seed: Seed = 0,
+    repeats: Repeats = 1,
+    protocol: ProtocolName = None,
+    store: StoreUrl = None,
+    max_tokens: MaxTokens = None,
+) -> None:
+    """Forecast calls, tokens and dollars of a run, and the smallest difference that its n can show."""
+    from llmlab.evaluation.estimate import estimate as forecast
+
+    asked = _models(models, all_models, max_tokens=max_tokens)
+    names = _names(benchmarks, "--benchmarks", "llmlab benchmarks")
+    typer.echo(repr(forecast(asked, names, n, seed=seed, repeats=repeats, protocol=protocol, store=store)))  # type: ignore[arg-type]
+
+
+@app.command()
+def models(
+    provider: Annotated[str | None, typer.Argument(help="Only models of this provider.")] = None,
+    usable: Annotated[bool, typer.Option("--usable", help="Only those whose key or weights are here.")] = False,
+) -> None:
+    """List the models that are known, and what each still needs here."""
+    from llmlab.models.registry import models as known
+
+    _print_table(known(provider, usable=True if usable else None))
+
+
+@app.command()
+def benchmarks() -> None:
+    """List the benchmarks that are known."""
+    from llmlab.benchmarks.registry import benchmarks as known
+
+    _print_table(known())
+
+
+@app.command()
+def prompt(
+    text: Annotated[str, typer.Argument(help="The prompt; '-' reads it from standard input.")],
+    models: Models = None,
+    all_models: AllModels = False,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+) -> None:
+    """Ask several models one prompt and show the answers with tokens, cost and seconds."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from llmlab.errors import LabError
+    from llmlab.models.base import Model
+    from llmlab.models.registry import model as make
+    from llmlab.types import Request, Response
+
+    request = Request.of(sys.stdin.read() if text == "-" else text)
+    if system:
+        request = request.with_system(system)
+    asked = [make(m) for m in _models(models, all_models, temperature=temperature, max_tokens=max_tokens)]
+
+    def ask(model: Model) -> Response | LabError:
+        try:
+            return model.generate(request)
+        except LabError as error:
+            return error
+
+    failed = False
+    with ThreadPoolExecutor(len(asked)) as pool:
+        for model, answer in zip(asked, pool.map(ask, asked), strict=True):
+            failed |= isinstance(answer, LabError)
+            _print_answer(model.name, answer)
+    raise typer.Exit(int(failed))
+
+
+@app.command()
+def show(
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; the latest if left out.")] = None,
+    item: Annotated[str | None, typer.Option(help="Show this one item in full.")] = None,
+    failures: Annotated[bool, typer.Option("--failures", help="List wrong and failed answers.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List the runs of the store.")] = False,
+    baseline: Annotated[str | None, typer.Option(help="Compare every model with this one, paired.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per answer to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page to this file.")] = None,
+    store: StoreUrl = None,
+) -> None:
+    """Show a stored run again: summary, one item, failures, a comparison, CSV or report. Costs nothing."""
+    from llmlab.evaluation.evaluate import opened
+    from llmlab.results import Results
+
+    with opened(store) as source:
+        if runs:
+            _print_table(source.runs())
+            return
+        results = Results(source.results(run_id))
+    if item:
+        typer.echo(str(results.show(item)))
+    elif failures:
+        _print_table(results.failures())
+    elif baseline:
+        typer.echo(repr(results.compare(baseline)))
+    else:
+        typer.echo(repr(results))
+    if csv:
+        results.to_csv(csv)
+    if report:
+        results.report(report)
+
+
+def _names(given: list[str] | None, flag: str, listing: str) -> list[str]:
+    names = [name.strip() for part in given or () for name in part.split(",") if name.strip()]
+    if not names:
+        raise typer.BadParameter(f"give at least one name with {flag}; `{listing}` lists them")
+    return names
+
+
+def _models(given: list[str] | None, every: bool, **options: Any) -> list[Any]:
+    from llmlab.models.registry import model, models
+
+    if every:
+        names = list(models(usable=True).index)
+        names = [name for name in names if not name.startswith("scripted/")]
+    else:
+        names = _names(given, "--models", "llmlab models")
+    chosen = {k: v for k, v in options.items() if v is not None}
+    return [model(name, **chosen) for name in names]
+
+
+def _status(results: Results, require: float | None) -> int:
+    if results.status == "interrupted":
+        return 130
+    if results.status == "budget":
+        return 3
+    summary = results.summary()
+    if require is not None and not (summary["score"] >= require).all():
+        typer.echo(f"required: every score at least {require}", err=True)
+        return 1
+    return int(bool((results.samples["error"] != "").any()))
+
+
+def _print_table(table: Any) -> None:
+    import pandas as pd
+
+    with pd.option_context("display.max_rows", None, "display.max_colwidth", 60, "display.width", 200):
+        typer.echo(table.to_string(na_rep=""))
+
+
+def _print_answer(name: str, answer: Any) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    console.rule(Text(name), align="left")
+    if isinstance(answer, Exception):
+        console.print(Text(f"failed: {answer}", style="red"))
+        return
+    console.print(Text(answer.text))
+    console.print(Text(_facts(answer), style="dim"))
+
+
+def _facts(answer: Any) -> str:
+    usage = answer.usage
+    cost = "unpriced" if answer.cost != answer.cost else f"${answer.cost:.6f}"
+    seconds = "" if answer.seconds != answer.seconds else f" · {answer.seconds:.2f} s"
+    cut = " · cut off at max_tokens" if answer.finish_reason == "length" else ""
+    return f"{usage.input_tokens} + {usage.output_tokens} tokens · {cost}{seconds}{cut}"
