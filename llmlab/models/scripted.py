@@ -113,68 +113,8 @@ class Scripted(Model):
             if "" not in script:
                 return LabError(f"{self.name}: no entry of the script is in the prompt {request.prompt[:80]!r}")
             return script[""]
-        answer_in_turn = script[self._turn % len(script)]
         self._turn += 1
-        return answer_in_turn
-
-
-_SCRIPTS.get(name.partition("/")[2])
-        if script is None:
-            raise UnknownName.among("scripted model", name, (f"scripted/{n}" for n in _SCRIPTS))
-        return cls(script, name, options, **settings)
-
-    def identity(self) -> Mapping[str, Any]:
-        script = describe(self.script) if callable(self.script) else repr(self.script)
-        return {"model": self.name, "version": self.version, "script": digest(script)}
-
-    def worst_case(self, request: Request) -> float:
-        return self.cost
-
-    def _respond(self, request: Request) -> Response:
-        with self._lock:
-            self.calls += 1
-            answer = self._answer(request)
-        if isinstance(answer, Exception):
-            raise answer
-        if self.seconds:
-            time.sleep(self.seconds)
-        if isinstance(answer, Response):
-            return answer
-        words = answer.split(" ")
-        limit = request.options.max_tokens
-        text = answer if limit is None else " ".join(words[:limit])
-        for stop in request.options.stop or ():
-            text = text.partition(stop)[0]
-        return Response(
-            text,
-            finish_reason="length" if limit is not None and len(words) > limit else "stop",
-            usage=Usage(sum(len(m.content.split()) for m in request.messages), len(text.split())),
-            cost=self.cost,
-            price="scripted",
-            seconds=self.seconds,
-            model_version=self.version,
-            applied=request.options,
-        )
-
-    def _stream(self, request: Request) -> Iterator[Chunk]:
-        response = self._respond(request)
-        words = response.text.split(" ")
-        yield from (Chunk(word + " ") for word in words[:-1])
-        yield Chunk(words[-1], response)
-
-    def _answer(self, request: Request) -> str | Response | Exception:
-        if self._turns is not None:
-            return next(self._turns)  # type: ignore[arg-type]  # cycle of what the sequence holds
-        if isinstance(self.script, str):
-            return self.script
-        if isinstance(self.script, Mapping):
-            for piece, answer in self.script.items():
-                if piece and piece in request.prompt:
-                    return answer
-            if "" not in self.script:
-                return LabError(f"{self.name}: no entry of the script is in the prompt {request.prompt[:80]!r}")
-            return self.script[""]
-        return self.script(request)
+        return script[(self._turn - 1) % len(script)]
 
 
 _SCRIPTS: dict[str, Script] = {"echo": lambda request: request.prompt, "constant": "A"}
