@@ -51,7 +51,6 @@ class Scripted(Model):
         self.version = version
         self.calls = 0
         self._lock = threading.Lock()
-        self._turn = 0
 
     @classmethod
     def named(cls, name: str, options: Options | None = None, **settings: Any) -> Scripted:
@@ -71,7 +70,8 @@ class Scripted(Model):
     def _respond(self, request: Request) -> Response:
         with self._lock:
             self.calls += 1
-            answer = self._answer(request)
+            turn = self.calls - 1
+        answer = self._answer(request, turn)
         if isinstance(answer, Exception):
             raise answer
         if self.seconds:
@@ -100,7 +100,7 @@ class Scripted(Model):
         yield from (Chunk(word + " ") for word in words[:-1])
         yield Chunk(words[-1], response)
 
-    def _answer(self, request: Request) -> str | Response | Exception:
+    def _answer(self, request: Request, turn: int) -> str | Response | Exception:
         script = self.script
         if callable(script):
             return script(request)
@@ -113,8 +113,7 @@ class Scripted(Model):
             if "" not in script:
                 return LabError(f"{self.name}: no entry of the script is in the prompt {request.prompt[:80]!r}")
             return script[""]
-        self._turn += 1
-        return script[(self._turn - 1) % len(script)]
+        return script[turn % len(script)]
 
 
 _SCRIPTS: dict[str, Script] = {"echo": lambda request: request.prompt, "constant": "A"}
