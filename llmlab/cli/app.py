@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: rich takes longer to import than everything else together
+    pretty_exceptions_enable=False,
     help="Benchmark, compare and monitor language models, with intervals and costs.",
     epilog="Exit status: 0 done, 1 a requirement or some calls failed, 2 bad input, 3 stopped by the budget, "
     "130 interrupted.",
@@ -60,7 +62,7 @@ def run(
     require: Annotated[float | None, typer.Option(help="Exit with 1 when a score is below this.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Ask models the items of benchmarks and print scores with intervals and costs."""
+    """Score models on benchmarks, with costs and intervals."""
     from llmlab.evaluation.evaluate import evaluate
 
     results = evaluate(
@@ -100,7 +102,10 @@ def estimate(
     store: StoreUrl = None,
     max_tokens: MaxTokens = None,
 ) -> None:
-    """Forecast calls, tokens and dollars of a run, and the smallest difference that its n can show."""
+    """Forecast a run: calls, tokens, dollars.
+
+    Also shows the smallest difference between two models that its n can show.
+    """
     from llmlab.evaluation.estimate import estimate as forecast
 
     asked = _models(models, all_models, max_tokens=max_tokens)
@@ -113,7 +118,7 @@ def models(
     provider: Annotated[str | None, typer.Argument(help="Only models of this provider.")] = None,
     usable: Annotated[bool, typer.Option("--usable", help="Only those whose key or weights are here.")] = False,
 ) -> None:
-    """List the models that are known, and what each still needs here."""
+    """List known models and what each needs here."""
     from llmlab.models.registry import models as known
 
     _print_table(known(provider, usable=True if usable else None))
@@ -121,7 +126,7 @@ def models(
 
 @app.command()
 def benchmarks() -> None:
-    """List the benchmarks that are known."""
+    """List known benchmarks."""
     from llmlab.benchmarks.registry import benchmarks as known
 
     _print_table(known())
@@ -136,7 +141,10 @@ def prompt(
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
 ) -> None:
-    """Ask several models one prompt and show the answers with tokens, cost and seconds."""
+    """Ask several models one prompt.
+
+    Each answer comes with its tokens, cost and seconds.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     from llmlab.errors import LabError
@@ -174,7 +182,10 @@ def show(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page to this file.")] = None,
     store: StoreUrl = None,
 ) -> None:
-    """Show a stored run again: summary, one item, failures, a comparison, CSV or report. Costs nothing."""
+    """Show a stored run again, for free.
+
+    The summary, or one item, the failures, a comparison, a CSV file, a report.
+    """
     from llmlab.evaluation.evaluate import opened
     from llmlab.results import Results
 
