@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llmlab._module import callable_module
-from llmlab.errors import BudgetExceeded, ProviderError
+from llmlab.errors import BudgetExceeded, LabError, ProviderError
 from llmlab.types import Request, Response
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class Ledger:
         budget: US dollars that may be spent, None for no limit.
 
     Attributes:
-        spent: US dollars charged so far (failed calls that may have been charged count with their worst case).
+        spent: US dollars charged so far. What may have been charged without our knowing how much (a failed or
+            interrupted call, an answer without usage) counts with its worst case.
+        reserved: US dollars set aside for the calls in flight.
         calls, unpriced: how many calls were made, and how many of them have no known price.
     """
 
@@ -45,22 +47,21 @@ class Ledger:
         self.calls = 0
         self.unpriced = 0
         self._lock = threading.Lock()
-        self._token: contextvars.Token[tuple[Ledger, ...]] | None = None
 
     @property
     def left(self) -> float:
         """US dollars that are neither spent nor reserved; infinite without a budget."""
         return math.inf if self.budget is None else self.budget - self.spent - self.reserved
 
-    def reserve(self, amount: float, what: str) -> None:
-        """Set `amount` dollars aside for a call, or raise BudgetExceeded."""
+    def reserve(self, amount: float, what: str, reason: str = "") -> None:
+        """Set `amount` dollars aside for a call, or raise BudgetExceeded; `reason` says why it is NaN."""
         with self._lock:
             if self.budget is None:
                 return
             if math.isnan(amount):
+                why = reason or f"{what} has no known price"
                 raise BudgetExceeded(
-                    f"{what} has no known price, so a budget of ${self.budget:.2f} cannot be guaranteed; "
-                    "add its price to configs/prices.yaml (see `llmlab.prices`), or run without a budget"
+                    f"a budget of ${self.budget:.2f} cannot be kept: {why}; or run without a budget"
                 )
             # a hair of tolerance, so that float addition never refuses the last affordable call
             if self.spent + self.reserved + amount > self.budget * (1 + 1e-12):
@@ -71,26 +72,38 @@ class Ledger:
             self.reserved += amount
 
     def release(self, reserved: float, cost: float) -> None:
-        """Turn a reservation into what the call really cost (NaN: unknown)."""
+        """Turn a reservation into what the call really cost (NaN: unknown, counted as the reservation)."""
         with self._lock:
-            if self.budget is not None:
-                self.reserved = max(0.0, self.reserved - reserved)
+            self._unreserve(reserved)
             self.calls += 1
-            if math.isnan(cost):
-                self.unpriced += 1
-            else:
+            if not math.isnan(cost):
                 self.spent += cost
+                return
+            self.unpriced += 1
+            if self.budget is not None:
+                self.spent += reserved
+
+    def cancel(self, reserved: float) -> None:
+        """Give a reservation back; the call was not made."""
+        with self._lock:
+            self._unreserve(reserved)
+
+    def _unreserve(self, amount: float) -> None:
+        if self.budget is not None:
+            self.reserved = max(0.0, self.reserved - amount)
 
     def __enter__(self) -> Ledger:
-        self._token = _active.set((*_active.get(), self))
+        _active.set((*_active.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._token is not None
-        _active.reset(self._token)
-        self._token = None
+        active = list(_active.get())
+        if self in active:  # a generator may close in another context than it was opened in
+            active.reverse()
+            active.remove(self)
+            _active.set(tuple(reversed(active)))
 
     def __repr__(self) -> str:
         limit = "" if self.budget is None else f" of ${self.budget:.2f}"
@@ -102,45 +115,60 @@ class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as b
     """One call on every active ledger: reserve the worst case, then settle for what it cost."""
 
     def __init__(self, model: Model, request: Request) -> None:
-        self.ledgers = _active.get() if model.billed else ()
+        self.model = model
+        self.request = request
+        # a ledger that was entered twice counts a call once
+        self.ledgers = tuple(dict.fromkeys(_active.get())) if model.billed else ()
         self.cost = math.nan
         self.worst = 0.0
-        if any(ledger.budget is not None for ledger in self.ledgers):
-            self.worst = model.worst_case(request)
-        self.name = model.name
 
     def __enter__(self) -> charge:
+        reason = ""
+        if any(ledger.budget is not None for ledger in self.ledgers):
+            self.worst = self.model.worst_case(self.request)
+            if math.isnan(self.worst):
+                from llmlab.prices import unbounded
+
+                reason = unbounded(self.model.name, self.request)
         held: list[Ledger] = []
         try:
             for ledger in self.ledgers:
-                ledger.reserve(self.worst, self.name)
+                ledger.reserve(self.worst, self.model.name, reason)
                 held.append(ledger)
-        except BudgetExceeded:
+        except BaseException:
             for ledger in held:
-                with ledger._lock:
-                    ledger.reserved = max(0.0, ledger.reserved - self.worst)
+                ledger.cancel(self.worst)
             raise
         return self
 
     def settle(self, response: Response) -> Response:
         """Note the cost of the answer; gives it back."""
-        self.cost = response.cost
+        self.cost = 0.0 if response.cached else response.cost
         return response
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        cost = self.cost
-        if isinstance(error, ProviderError):
-            cost = self.worst if error.paid else 0.0
-        elif error is not None and math.isnan(cost):
-            cost = self.worst  # interrupted in flight: it may have been charged
+        if not self.ledgers:
+            return
+        cost = self.cost if error is None else self._failed(error)
         for ledger in self.ledgers:
             ledger.release(self.worst, cost)
 
+    def _failed(self, error: BaseException) -> float:
+        if not math.isnan(self.cost):
+            return self.cost  # the answer was there already when something else went wrong
+        if isinstance(error, LabError) and not (isinstance(error, ProviderError) and error.paid):
+            return 0.0  # never sent, or refused
+        # failed or interrupted in flight: it may have been charged
+        return self.worst or self.model.worst_case(self.request)
+
 
 def ledger(budget: float | None = None) -> Ledger:
-    """Count what is spent inside `with lab.ledger(budget=5.00) as spending:`; `budget` is a hard limit in US dollars."""
+    """Count what is spent inside `with lab.ledger(budget=5.00) as spending:`.
+
+    `budget` is a hard limit in US dollars: a call that could exceed it is not made and raises BudgetExceeded.
+    """
     return Ledger(budget)
 
 

@@ -66,9 +66,9 @@ def price(
 def worst_case(model: str, request: Request) -> float:
     """Upper bound in US dollars of one call; NaN when there is none, and `unbounded` says why.
 
-    Every byte of the messages, the schema and the extra options is taken for a token, the answer for as long as
-    max_tokens (else the model's `max_output` in `configs/models.yaml`) allows, at the dearest tier. With extra
-    options, which may ask for a faster service, the dearest service counts.
+    Every byte of the messages, the schema and the extra options is taken for a token, the answer for as long
+    as max_tokens (else the model's `max_output` in `configs/models.yaml`) allows, at the dearest tier. With
+    extra options, which may ask for a faster service, the dearest service counts.
     """
     output = _most_output(model, request)
     dear = _dearest(model, _utc_date(None), bool(request.options.extra))
@@ -95,7 +95,7 @@ def machine(seconds: float) -> Price:
 
 # -- rates --------------------------------------------------------------------------------------------------
 
-# US dollars per million tokens by size of the prompt: ((above so many input tokens, rate), ...), smallest first
+# US dollars per million tokens by size of the prompt: ((above so many input tokens, rate), ...), ascending
 _Tiers = tuple[tuple[int, float], ...]
 
 
@@ -205,8 +205,8 @@ def _match(model: str, version: str) -> tuple[Provider, ModelInfo] | None:
 
 @functools.cache
 def _price_list() -> DataSnapshot:
-    # our own snapshot of the shipped data: a program that turns automatic updates on must not change our prices
-    # under a source that names the shipped version
+    # our own snapshot of the shipped data: a program that turns automatic updates on must not change our
+    # prices under a source that names the shipped version
     from genai_prices.data import providers
     from genai_prices.data_snapshot import DataSnapshot
 

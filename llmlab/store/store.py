@@ -1,0 +1,305 @@
+"""The store: one SQLite file by default, or a Postgres database by URL."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from llmlab import settings
+from llmlab.errors import StoreError
+from llmlab.store import schema
+from llmlab.store.codec import decode, encode, from_text, to_text
+from llmlab.store.engine import connect_to, in_memory, parsed, safe
+from llmlab.store.faults import explained
+from llmlab.store.tables import COLUMNS, HEAD, answers, prompts, rows, runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# parameters of one IN (...): databases allow some thousands
+_CHUNK = 900
+# of how many recent answers the store remembers what text it holds
+_REMEMBERED = 100_000
+
+
+class Store:
+    """Every answer that was ever paid for, and the rows of every run. Rows are plain dicts.
+
+    What a method wrote is committed when it returns; when it raises, nothing of it was written. Threads and
+    processes may use the same database at the same time.
+
+    Args:
+        url: SQLAlchemy URL, "sqlite:///runs.db" or "postgresql://user:password@host/database"; None is the
+            default store (`llmlab.settings.store_url`). A new database is set up, an older one migrated.
+        timeout: seconds to wait for another program that is writing.
+
+    Raises:
+        StoreError: here and in every method: what is wrong with the database and what to do.
+    """
+
+    def __init__(self, url: str | None = None, *, timeout: float = 30.0) -> None:
+        self.url = url or settings.store_url()
+        self.timeout = timeout
+        address = parsed(self.url)
+        self._name = safe(address)
+        self._engine = connect_to(address, timeout)
+        self._sqlite = address.get_backend_name() == "sqlite"
+        # SQLite has one writer: our threads queue here, where waiting is fair and cheap
+        self._writer = threading.RLock()
+        self._memory = in_memory(address)
+        self._texts: OrderedDict[str, int] = OrderedDict()
+        self._prompts: set[str] = set()
+        self._closed = False
+        try:
+            self._open()
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    # -- answers ------------------------------------------------------------------------------------------
+
+    def answers(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The stored answers among `keys`, by key."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, dict[str, Any]] = {}
+        with self._reading() as connection:
+            for start in range(0, len(wanted), _CHUNK):
+                query = select(answers).where(answers.c.key.in_(wanted[start : start + _CHUNK]))
+                for record in connection.execute(query).mappings():
+                    found[record["key"]] = decode(answers, record)
+        for key, answer in found.items():
+            self._remember(key, answer)
+        return found
+
+    def save_answers(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Store answers: key, model, model_version, request, reply, cost, price, seconds, and created if known.
+
+        A key that is stored already keeps its first answer: that is the one which earlier rows were scored on.
+        """
+        if not records:
+            return
+        now = datetime.now(UTC)
+        by_key = {record["key"]: record for record in reversed(records)}
+        # in one order everywhere, or two writers of the same keys could wait for each other
+        encoded = [encode(answers, {"created": now, **by_key[key]}) for key in sorted(by_key)]
+        statement = self._insert(answers).on_conflict_do_nothing().returning(answers.c.key)
+        with self._writing() as connection:
+            stored = connection.execute(statement, encoded).scalars().all()
+        for key in stored:
+            self._remember(key, by_key[key])
+
+    # -- runs and rows ------------------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        config: Mapping[str, Any],
+        versions: Mapping[str, str] | None = None,
+        *,
+        name: str = "",
+        project: str = "",
+    ) -> str:
+        """Note that a run begins; gives its id, which sorts by time."""
+        now = datetime.now(UTC)
+        run = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        noted = {"id": run, "created": now, "name": name, "project": project, "config": config}
+        noted |= {"versions": versions or {}, "status": "running"}
+        with self._writing() as connection:
+            connection.execute(self._insert(runs), encode(runs, noted))
+        return run
+
+    def finish_run(
+        self, run: str, status: str = "complete", *, seconds: float | None = None, cost: float | None = None
+    ) -> None:
+        """Note how a run ended, how long it took and what it cost in US dollars."""
+        ended = {"status": status, "seconds": seconds, "cost": cost}
+        changed = {k: v for k, v in encode(runs, ended).items() if k in ended}
+        with self._writing() as connection:
+            if not connection.execute(update(runs).where(runs.c.id == run).values(changed)).rowcount:
+                raise StoreError(f"no run {run!r} in the store {self._name}; see `store.runs()`")
+
+    def save_rows(self, made: Sequence[Mapping[str, Any]]) -> None:
+        """Store rows of a Results table (`store.tables.COLUMNS`) with their `run` and `answer_key`.
+
+        A row of the same run, model, benchmark, protocol, sample and repeat is replaced.
+        """
+        if not made:
+            return
+        new: dict[str, str] = {}
+        encoded = [self._encoded_row(row, new) for row in made]
+        insert = self._insert(rows)
+        statement = insert.on_conflict_do_update(
+            index_elements=["run", "model", "benchmark", "protocol", "sample", "repeat"],
+            set_={c.name: c for c in insert.excluded if c.name != "number"},
+        )
+        with self._writing() as connection:
+            if new:
+                missing = [{"hash": digest, "text": new[digest]} for digest in sorted(new)]
+                connection.execute(self._insert(prompts).on_conflict_do_nothing(), missing)
+            connection.execute(statement, encoded)
+        self._prompts.update(new)
+
+    def results(self, run: str | None = None) -> list[dict[str, Any]]:
+        """The rows of a run, the latest when None, in the order they were first stored."""
+        with self._reading() as connection:
+            if run is None:
+                run = connection.execute(select(runs.c.id).order_by(runs.c.number.desc()).limit(1)).scalar()
+                if run is None:
+                    raise StoreError(f"the store {self._name} has no runs yet; `lab.evaluate` makes one")
+            elif connection.execute(select(runs.c.id).where(runs.c.id == run)).first() is None:
+                raise StoreError(f"no run {run!r} in the store {self._name}; see `store.runs()`")
+            query = (
+                select(rows, prompts.c.text.label("prompt_text"), answers.c.reply)
+                .outerjoin(prompts, prompts.c.hash == rows.c.prompt)
+                .outerjoin(answers, (answers.c.key == rows.c.answer_key) & rows.c.shared_text)
+                .where(rows.c.run == run)
+                .order_by(rows.c.number)
+            )
+            return [_decoded_row(record) for record in connection.execute(query).mappings()]
+
+    def runs(self) -> pd.DataFrame:
+        """All runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost."""
+        import pandas as pd
+
+        with self._reading() as connection:
+            noted = connection.execute(select(runs).order_by(runs.c.number.desc())).mappings().all()
+            cells = connection.execute(
+                select(rows.c.run, rows.c.model, rows.c.benchmark, func.count())
+                .group_by(rows.c.run, rows.c.model, rows.c.benchmark)
+                .order_by(func.min(rows.c.number))
+            ).all()
+        by_run = defaultdict(list)
+        for cell in cells:
+            by_run[cell[0]].append(cell)
+        table = []
+        for record in noted:
+            run = decode(runs, record)
+            here = by_run[run["id"]]
+            run["models"] = list(dict.fromkeys(from_text(cell[1]) for cell in here))
+            run["benchmarks"] = list(dict.fromkeys(from_text(cell[2]) for cell in here))
+            run["rows"] = sum(cell[3] for cell in here)
+            table.append(run)
+        order = ["id", "created", "name", "project", "status", "models", "benchmarks", "rows", "seconds", "cost"]
+        order += ["config", "versions"]
+        return pd.DataFrame(table, columns=order).set_index("id")
+
+    def usage(self, model: str, benchmark: str, protocol: str, limit: int = 10_000) -> list[tuple[int, int]]:
+        """Input and output tokens of the latest stored answers to a benchmark, each answer once."""
+        query = (
+            select(rows.c.input_tokens, rows.c.output_tokens)
+            .where(
+                rows.c.model == to_text(model),
+                rows.c.benchmark == to_text(benchmark),
+                rows.c.protocol == to_text(protocol),
+                rows.c.input_tokens.is_not(None),
+                rows.c.output_tokens.is_not(None),
+            )
+            .group_by(rows.c.answer_key, rows.c.input_tokens, rows.c.output_tokens)
+            .order_by(func.max(rows.c.number).desc())
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            return [(record[0], record[1]) for record in connection.execute(query)]
+
+    # -- the connection -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close all connections. A closed store cannot be used again."""
+        self._closed = True
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({self._name!r})"
+
+    def _open(self) -> None:
+        with self._reading() as connection:
+            up_to_date = schema.stamped(connection) == HEAD
+        if not up_to_date:
+            with self._writing() as connection:
+                schema.bring_up(connection, self._name)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        # a store in memory has one connection, which threads must not share at the same time
+        with self._writer if self._memory else contextlib.nullcontext(), self._transaction() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._writer if self._sqlite else contextlib.nullcontext(), self._transaction(write=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, write: bool = False) -> Iterator[Connection]:
+        if self._closed:
+            raise StoreError(f"the store {self._name} is closed; open it again with Store(...)")
+        with explained(self._name, self.timeout), self._engine.connect() as connection:
+            connection.execution_options(llmlab_write=write)
+            with connection.begin():
+                yield connection
+
+    def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        return sqlite.insert(table) if self._sqlite else postgresql.insert(table)
+
+    # -- texts that are kept once -------------------------------------------------------------------------
+
+    def _remember(self, key: str, record: Mapping[str, Any]) -> None:
+        text = _text_of(record.get("reply"))
+        if text is not None:
+            self._texts[key] = hash(text)
+            if len(self._texts) > _REMEMBERED:
+                self._texts.popitem(last=False)
+
+    def _encoded_row(self, row: Mapping[str, Any], new: dict[str, str]) -> dict[str, Any]:
+        encoded = encode(rows, row)
+        text = row.get("text")
+        shared = isinstance(text, str) and self._texts.get(row.get("answer_key") or "") == hash(text)
+        encoded["shared_text"] = shared
+        if shared:
+            encoded["text"] = None
+        prompt = encoded["prompt"]
+        if prompt is not None:
+            digest = _digest(prompt)
+            encoded["prompt"] = digest
+            if digest not in self._prompts:
+                new[digest] = prompt
+        return encoded
+
+
+def _decoded_row(record: Mapping[Any, Any]) -> dict[str, Any]:
+    row = decode(rows, record)
+    if record["shared_text"]:
+        row["text"] = _text_of(json.loads(record["reply"]))
+    if row["prompt"] is not None:
+        row["prompt"] = from_text(record["prompt_text"])
+    return {name: row[name] for name in COLUMNS}
+
+
+def _text_of(reply: Any) -> str | None:
+    """The text of an answer, wherever the reply keeps it."""
+    for part in (reply, reply.get("response")) if isinstance(reply, Mapping) else ():
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            return str(part["text"])
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
