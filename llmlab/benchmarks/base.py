@@ -7,8 +7,7 @@ benchmark runs on every model, stored replies can be scored again for free, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 from llmlab.errors import UnknownName
 from llmlab.types import ContinuationLogprob, Decision, Options, Protocol, Request, Response, Sample, Score
@@ -55,6 +54,8 @@ class Card:
     metric: str = "accuracy"
     """Name of the headline number, `Score.value`."""
     description: str = ""
+    n: int | None = None
+    """Items in the complete published test split."""
 
 
 class Benchmark:
@@ -67,7 +68,7 @@ class Benchmark:
         protocols: those it defines, best first; a model uses the first that it can answer by.
     """
 
-    card: ClassVar[Card]
+    card: Card
     version: str = "1"
     protocols: tuple[Protocol, ...] = ("generate",)
 
@@ -90,6 +91,10 @@ class Benchmark:
         """Generation options that the benchmark needs (stop strings, length); the user's overrule them."""
         return Options()
 
+    def wording(self, protocol: Protocol) -> str:
+        """In a few words, how the question is put and the answer read by `protocol`: part of every number."""
+        return protocol
+
     def protocol_for(self, model_protocols: Sequence[Protocol], forced: Protocol | None = None) -> Protocol:
         """The protocol for a model that can answer by `model_protocols`.
 
@@ -102,6 +107,15 @@ class Benchmark:
         if forced in possible:
             return forced
         raise UnknownName.among(f"protocol of {self.name} for this model", forced, possible)
+
+    @property
+    def where(self) -> str:
+        """Where the items come from, in words."""
+        return self.card.source
+
+    def known_length(self) -> int | None:
+        """How many items there are; None when telling needs loading them."""
+        return self.card.n
 
     def __len__(self) -> int:
         return len(self.samples())
@@ -118,6 +132,6 @@ class Source:
     folder: str
     config: str
     revision: str
+    """Commit of the hub's repository; never a branch, which moves."""
     split: str
-    fields: tuple[str, ...] = field(default=())
-    """Fields that every row must have."""
+    """The split that is scored."""

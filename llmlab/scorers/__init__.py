@@ -1,0 +1,50 @@
+"""Scorers: `(text, sample) -> Score`. Each function here makes one; `parse` makes one from words.
+
+A scorer's value is in [0, 1], or NaN when the answer cannot be judged (the sample has no target). `Score.parsed` is
+False when nothing could be read out of the answer, which then counts as wrong and is counted apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmlab.scorers import registry as _registry
+
+if TYPE_CHECKING:
+    from llmlab.scorers.combine import all_of, any_of, custom, not_, weighted
+    from llmlab.scorers.letters import choice
+    from llmlab.scorers.numbers import numeric
+    from llmlab.scorers.overlap import bleu, chrf, rouge
+    from llmlab.scorers.registry import parse
+    from llmlab.scorers.structured import json
+    from llmlab.scorers.words import contains, exact, regex
+
+__all__ = [
+    "all_of",
+    "any_of",
+    "bleu",
+    "choice",
+    "chrf",
+    "contains",
+    "custom",
+    "exact",
+    "json",
+    "not_",
+    "numeric",
+    "parse",
+    "regex",
+    "rouge",
+    "weighted",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "parse":
+        return _registry.parse
+    if name in _registry.table():
+        return _registry.load(name)
+    raise AttributeError(f"llmlab.scorers has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
