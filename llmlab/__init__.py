@@ -19,6 +19,7 @@ _PUBLIC = {
     "Store": "llmlab.store:Store",
     "benchmark": "llmlab.benchmarks.registry:benchmark",
     "benchmarks": "llmlab.benchmarks:",
+    "decided": "llmlab.evaluation.stopping:decided",
     "estimate": "llmlab.evaluation.estimate:estimate",
     "evaluate": "llmlab.evaluation.evaluate:evaluate",
     "ledger": "llmlab.ledger:",
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "benchmarks",
+    "decided",
     "estimate",
     "evaluate",
     "ledger",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from llmlab.benchmarks.suite import suite
     from llmlab.evaluation.estimate import estimate
     from llmlab.evaluation.evaluate import evaluate
+    from llmlab.evaluation.stopping import decided
     from llmlab.models.registry import model
     from llmlab.results import Results
     from llmlab.store import Store

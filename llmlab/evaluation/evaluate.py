@@ -17,6 +17,7 @@ from llmlab.evaluation.asking import Answer, Asking
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
 from llmlab.evaluation.progress import progress as progress_bar
 from llmlab.evaluation.records import reply_from_json, reply_to_json
+from llmlab.evaluation.stopping import Watch, decided, side_by_side
 from llmlab.ledger import Ledger
 from llmlab.types import Protocol, digest
 
@@ -34,6 +35,7 @@ def evaluate(
     repeats: int = 1,
     protocol: Protocol | None = None,
     budget: float | None = None,
+    until: decided | None = None,
     threads: int | None = None,
     cache: bool = True,
     store: str | Store | None = None,
@@ -53,6 +55,8 @@ def evaluate(
         protocol: forces one way of asking; None takes the best that model and benchmark share.
         budget: US dollars that may be spent, a hard limit: the worst case of each call is reserved before it
             is made. Stored answers cost nothing.
+        until: a rule such as `lab.decided(delta=0.03)` that ends the run as soon as every comparison of models is
+            decided; `results.decisions` then has the verdicts, and says how much was saved.
         threads: simultaneous calls to cloud models, 64 if None; rate limits lower it by themselves.
         cache: False asks again even what is already answered.
         store: a Store or its SQLAlchemy URL; None is the default store (`llmlab.settings.store_url`).
@@ -72,32 +76,37 @@ def evaluate(
     samples = {cell.benchmark.name: pick(cell.benchmark, n, seed) for cell in plan}
     salt = "" if cache else f"{time.time_ns()}"
     work = [u for cell in plan for u in units(cell, samples[cell.benchmark.name], repeats, seed, salt)]
+    if until is not None:
+        work = side_by_side(work)
     with opened(store) as source:
-        run = Run(source, plan, {"n": n, "seed": seed, "repeats": repeats, "budget": budget}, len(work))
-        return run.all(work, budget, 64 if threads is None else threads, progress)
+        run = Run(source, plan, {"n": n, "seed": seed, "repeats": repeats, "budget": budget}, work, until)
+        return run.all(budget, 64 if threads is None else threads, progress)
 
 
 class Run:
     """One evaluation under way: what is asked, stored and scored so far."""
 
-    def __init__(self, store: Store, plan: Sequence[Cell], config: dict[str, Any], total: int) -> None:
+    def __init__(
+        self, store: Store, plan: Sequence[Cell], config: dict[str, Any], work: Sequence[Unit], until: decided | None
+    ) -> None:
         self.store = store
         self.config = config
         self.id = store.start_run(_config(plan, config), _versions())
-        self.total = total
+        self.work = work
+        self.watch = Watch(work, until) if until is not None else None
         self.rows: list[dict[str, Any]] = []
         self.status = "complete"
         self.reason = ""
         self._scores: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
         self._failed = 0
 
-    def all(self, work: Sequence[Unit], budget: float | None, threads: int, shown: bool) -> Results:
+    def all(self, budget: float | None, threads: int, shown: bool) -> Results:
         """Answer every unit: from the store where it can, else by asking; return the Results."""
         began = time.monotonic()
         by_key: dict[str, list[Unit]] = defaultdict(list)
-        for unit in work:
+        for unit in self.work:
             by_key[unit.key].append(unit)
-        with Ledger(budget) as self.bill, progress_bar(self.total, shown) as self.bar:
+        with Ledger(budget) as self.bill, progress_bar(len(self.work), shown) as self.bar:
             try:
                 self._recall(by_key)
                 self._ask(by_key, threads)
@@ -109,9 +118,9 @@ class Run:
                 raise
         with contextlib.suppress(StoreError):
             self.store.finish_run(self.id, self.status, seconds=time.monotonic() - began, cost=self.bill.spent)
-        if self.status != "complete":
+        if self.reason:
             warnings.warn(
-                f"{len(self.rows)} of {self.total} items answered and stored; the same call continues from here. "
+                f"{len(self.rows)} of {len(self.work)} items answered and stored; the same call continues from here. "
                 f"Stopped: {self.reason}",
                 stacklevel=3,
             )
@@ -129,10 +138,16 @@ class Run:
             self._keep(found[start : start + 1000])
 
     def _ask(self, by_key: dict[str, list[Unit]], threads: int) -> None:
+        if self.watch is not None and self.watch.settled():
+            self.status = "decided"
+            return
         asking = Asking([same[0] for same in by_key.values()], threads)
         try:
             for group in asking:
                 self._take(group, by_key)
+                if self.watch is not None and self.watch.settled():
+                    self.status = "decided"
+                    break
         finally:
             # also after Ctrl-C: calls under way are paid for, so their answers are kept
             self._take(asking.stop(), by_key)
@@ -159,6 +174,8 @@ class Run:
         scored = rowing.score(answer.unit, answer.reply) if answer.reply is not None else None
         row = rowing.row(answer.unit, answer.reply, answer.error, self.config["seed"], scored)
         row["run"] = self.id
+        if self.watch is not None:
+            self.watch.note(answer.unit, row["score"])
         row["answer_key"] = answer.unit.key if answer.reply is not None else None
         total, count = self._scores[row["model"]]
         if row["score"] == row["score"]:
@@ -169,7 +186,10 @@ class Run:
     def _results(self) -> Results:
         from llmlab.results import Results
 
-        return Results(self.rows, status=self.status)
+        results = Results(self.rows, status=self.status)
+        if self.watch is not None:
+            results.decisions = self.watch.summary(self.rows, len(self.work))
+        return results
 
 
 def _record(unit: Unit, reply: Reply) -> dict[str, Any]:
