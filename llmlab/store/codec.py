@@ -33,8 +33,8 @@ def encode(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
                 nones.append(name)
         else:
             encoded[name] = write(value)
-    if nones and "nones" in table.c:
-        encoded["nones"] = json.dumps(nones)
+    if "nones" in table.c:
+        encoded["nones"] = _escaped(nones) if nones else None
     return encoded
 
 
@@ -54,15 +54,15 @@ def decode(table: Table, row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def to_json(value: Any) -> str:
     """JSON text that any database holds; NaN stays NaN."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return text if _is_clean(text) else json.dumps(value, separators=(",", ":"), default=_plain)
+    text = _readable(value)
+    return text if _is_clean(text) else _escaped(value)
 
 
 def to_text(value: Any) -> str:
     """Text as it is where a database can hold it; anything else as marked JSON."""
     if isinstance(value, str) and _is_clean(value) and not value.startswith(_MARK):
         return value
-    return _MARK + json.dumps(value, default=_plain)
+    return _MARK + _escaped(value)
 
 
 def from_text(text: str) -> Any:
@@ -91,6 +91,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return str(value)
+
+
+_readable = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
+_escaped = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
 
 
 def _write_float(value: Any) -> float | None:

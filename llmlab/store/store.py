@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import secrets
@@ -13,8 +14,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, CursorResult, Insert, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Compiled
+from sqlalchemy.sql.dml import ReturningInsert
 
 from llmlab import settings
 from llmlab.errors import StoreError
@@ -76,7 +79,7 @@ class Store:
         with self._reading() as connection:
             for start in range(0, len(wanted), _CHUNK):
                 query = select(answers).where(answers.c.key.in_(wanted[start : start + _CHUNK]))
-                for record in connection.execute(query).mappings():
+                for record in _records(connection.execute(query)):
                     found[record["key"]] = decode(answers, record)
         for key, answer in found.items():
             self._remember(key, answer)
@@ -93,9 +96,8 @@ class Store:
         by_key = {record["key"]: record for record in reversed(records)}
         # in one order everywhere, or two writers of the same keys could wait for each other
         encoded = [encode(answers, {"created": now, **by_key[key]}) for key in sorted(by_key)]
-        statement = self._insert(answers).on_conflict_do_nothing().returning(answers.c.key)
         with self._writing() as connection:
-            stored = connection.execute(statement, encoded).scalars().all()
+            stored = connection.execute(self._new_answers, encoded).scalars().all()
         for key in stored:
             self._remember(key, by_key[key])
 
@@ -115,7 +117,7 @@ class Store:
         noted = {"id": run, "created": now, "name": name, "project": project, "config": config}
         noted |= {"versions": versions or {}, "status": "running"}
         with self._writing() as connection:
-            connection.execute(self._insert(runs), encode(runs, noted))
+            connection.execute(insert(runs), encode(runs, noted))
         return run
 
     def finish_run(
@@ -137,16 +139,11 @@ class Store:
             return
         new: dict[str, str] = {}
         encoded = [self._encoded_row(row, new) for row in made]
-        insert = self._insert(rows)
-        statement = insert.on_conflict_do_update(
-            index_elements=["run", "model", "benchmark", "protocol", "sample", "repeat"],
-            set_={c.name: c for c in insert.excluded if c.name != "number"},
-        )
         with self._writing() as connection:
             if new:
                 missing = [{"hash": digest, "text": new[digest]} for digest in sorted(new)]
-                connection.execute(self._insert(prompts).on_conflict_do_nothing(), missing)
-            connection.execute(statement, encoded)
+                connection.execute(self._new_prompts, missing)
+            self._put_rows(connection, encoded)
         self._prompts.update(new)
 
     def results(self, run: str | None = None) -> list[dict[str, Any]]:
@@ -165,7 +162,7 @@ class Store:
                 .where(rows.c.run == run)
                 .order_by(rows.c.number)
             )
-            return [_decoded_row(record) for record in connection.execute(query).mappings()]
+            return [_decoded_row(record) for record in _records(connection.execute(query))]
 
     def runs(self) -> pd.DataFrame:
         """All runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost."""
@@ -256,6 +253,30 @@ class Store:
             with connection.begin():
                 yield connection
 
+    @functools.cached_property
+    def _new_answers(self) -> ReturningInsert[str]:
+        return self._insert(answers).on_conflict_do_nothing().returning(answers.c.key)
+
+    @functools.cached_property
+    def _new_prompts(self) -> Insert:
+        return self._insert(prompts).on_conflict_do_nothing()
+
+    @functools.cached_property
+    def _new_rows(self) -> Compiled:
+        new = self._insert(rows)
+        names = [c.name for c in rows.c if c.name != "number"]
+        upsert = new.on_conflict_do_update(
+            index_elements=["run", "model", "benchmark", "protocol", "sample", "repeat"],
+            set_={name: new.excluded[name] for name in names},
+        )
+        return upsert.compile(dialect=self._engine.dialect, column_keys=names)
+
+    def _put_rows(self, connection: Connection, encoded: Sequence[dict[str, Any]]) -> None:
+        # straight to the driver: with this many columns SQLAlchemy's own parameter handling takes most of the time
+        order = getattr(self._new_rows, "positiontup", None)
+        values = encoded if order is None else [tuple(row[name] for name in order) for row in encoded]
+        connection.exec_driver_sql(str(self._new_rows), values)
+
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         return sqlite.insert(table) if self._sqlite else postgresql.insert(table)
 
@@ -284,7 +305,13 @@ class Store:
         return encoded
 
 
-def _decoded_row(record: Mapping[Any, Any]) -> dict[str, Any]:
+def _records(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
+    # plain dicts, because looking a column up by name in SQLAlchemy's rows costs more than all the rest
+    names = list(result.keys())
+    return (dict(zip(names, record, strict=True)) for record in result)
+
+
+def _decoded_row(record: Mapping[str, Any]) -> dict[str, Any]:
     row = decode(rows, record)
     if record["shared_text"]:
         row["text"] = _text_of(json.loads(record["reply"]))
