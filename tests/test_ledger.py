@@ -181,6 +181,19 @@ def test_ledger_may_be_entered_in_several_threads():
     assert spending.calls == 32
 
 
+def test_calls_that_an_interceptor_makes_in_a_batch_are_counted():
+    reviewer, local = Billed(cost=0.01), Scripted("draft")
+    local.billed, local.local = False, True
+
+    def reviewed(request: Request, call):
+        return reviewer.generate(call(request).text)
+
+    with ledger(budget=0.035) as spending:
+        answers = local.through(reviewed).generate_batch([Request.of(str(i)) for i in range(8)])
+    assert spending.calls == 3
+    assert sum(isinstance(answer, BudgetExceeded) for answer in answers) == 5
+
+
 # -- what may have been charged ---------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ ledger) builds on it.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import math
 import re
@@ -216,8 +217,10 @@ class Through(Model):
         from concurrent.futures import ThreadPoolExecutor
 
         # simultaneous calls are what a local model coalesces into batches
+        # ledgers are context variables, which threads do not inherit by themselves
+        contexts = [contextvars.copy_context() for _ in requests]
         with ThreadPoolExecutor(len(requests)) as pool:
-            return list(pool.map(functools.partial(_attempt, self.generate), requests))
+            return list(pool.map(lambda c, request: c.run(_attempt, self.generate, request), contexts, requests))
 
     def close(self) -> None:
         self.inner.close()
