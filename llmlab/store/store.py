@@ -74,13 +74,13 @@ class Store:
 
     def answers(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The stored answers among `keys`, by key."""
-        wanted = list(dict.fromkeys(keys))
+        wanted = list(dict.fromkeys(map(to_text, keys)))
         found: dict[str, dict[str, Any]] = {}
         with self._reading() as connection:
             for start in range(0, len(wanted), _CHUNK):
                 query = select(answers).where(answers.c.key.in_(wanted[start : start + _CHUNK]))
                 for record in _records(connection.execute(query)):
-                    found[record["key"]] = decode(answers, record)
+                    found[from_text(record["key"])] = decode(answers, record)
         for key, answer in found.items():
             self._remember(key, answer)
         return found
@@ -98,7 +98,7 @@ class Store:
         encoded = [encode(answers, {"created": now, **by_key[key]}) for key in sorted(by_key)]
         with self._writing() as connection:
             stored = connection.execute(self._new_answers, encoded).scalars().all()
-        for key in stored:
+        for key in map(from_text, stored):
             self._remember(key, by_key[key])
 
     # -- runs and rows ------------------------------------------------------------------------------------
@@ -188,7 +188,10 @@ class Store:
             table.append(run)
         order = ["id", "created", "name", "project", "status", "models", "benchmarks", "rows", "seconds", "cost"]
         order += ["config", "versions"]
-        return pd.DataFrame(table, columns=order).set_index("id")
+        # pandas' own text type holds no lone surrogates
+        frame = pd.DataFrame(table, columns=order, dtype=object).set_index("id")
+        frame["created"] = pd.to_datetime(frame["created"], utc=True)
+        return frame.astype({"rows": int, "seconds": float, "cost": float})
 
     def usage(self, model: str, benchmark: str, protocol: str, limit: int = 10_000) -> list[tuple[int, int]]:
         """Input and output tokens of the latest stored answers to a benchmark, each answer once."""
