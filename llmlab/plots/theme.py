@@ -1,0 +1,85 @@
+"""One look for all plots: colours that colour-blind readers can tell apart, few lines, words instead of legends."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#1c1f26"
+MUTED = "#6a7079"
+GRID = "#dfe2e6"
+PAPER = "#fefefe"
+# Okabe and Ito (2008), without black and yellow; the order keeps neighbours far apart in lightness
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+SMALL = 8.5
+
+_RC: Any = {  # matplotlib types its keys as literals
+    "font.size": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12,
+    # a name may hold a dollar sign
+    "text.parse_math": False,
+}
+
+
+def new_axes(width: float, height: float, layout: Literal["constrained", "none"] = "constrained") -> Axes:
+    """An Axes of its own figure, in inches."""
+    import matplotlib.pyplot as plt
+
+    with applied():
+        _, ax = plt.subplots(figsize=(width, height), layout=layout)
+    return ax
+
+
+def applied() -> AbstractContextManager[None]:
+    """Within it, new text and lines look like ours; afterwards the global settings are as before."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(_RC)
+
+
+def dress(ax: Axes, title: str, grid: str = "x") -> Axes:
+    """What all plots share: a title that wraps, a faint grid, no frame."""
+    ax.set_title("\n".join(wrapped(title, ax.bbox.width / ax.figure.dpi)), loc="left")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.grid(axis="both" if grid == "both" else "x", color=GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0)
+    return ax
+
+
+def wrapped(title: str, width: float) -> list[str]:
+    """Lines of a title that fit into so many inches."""
+    return textwrap.wrap(title, max(24, int(9.5 * width)))
+
+
+def colours(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A colour and a marker for each name, always the same for the same order of names."""
+    listed = dict.fromkeys(names)
+    return {name: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(listed)}
+
+
+def short(name: str, width: int = 44) -> str:
+    """A name that fits beside a plot: the middle goes, the ends say which model it is."""
+    half = (width - 1) // 2
+    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+
+
+def count(n: int, thing: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{n:,} {thing}{'s' * (n != 1)}"

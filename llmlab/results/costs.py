@@ -1,0 +1,155 @@
+"""What answers cost, and the cheapest model that is good enough."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmlab import stats
+from llmlab.errors import DataError
+from llmlab.results import display
+from llmlab.results.comparison import compare
+from llmlab.results.frame import GROUP, records
+from llmlab.results.summary import cost as cost_of
+from llmlab.results.summary import groups, items
+from llmlab.types import NAN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from llmlab.results.results import Results
+
+_TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+
+
+def cost(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """A line per model, benchmark and protocol, in US dollars; NaN is unpriced, a missing token count unknown.
+
+    Columns: answers (that came back), cost, judge_cost, per_1000 with per_1000_low and per_1000_high, per_right
+    (dollars over the sum of scores), and the tokens of each class.
+    """
+    import pandas as pd
+
+    lines = [{**key, **_line(rows, level)} for key, rows in groups(frame)]
+    return pd.DataFrame(lines, columns=[*GROUP, *_line(frame.iloc[:0], level)])
+
+
+def _line(rows: pd.DataFrame, level: float) -> dict[str, Any]:
+    answered = rows[rows["error"] == ""]
+    total, _ = cost_of(rows)
+    right = float(answered["score"].sum())
+    per_call = _per_call(answered, level)
+    judged = rows["judge_cost"].fillna(0.0).sum() if len(rows) else NAN
+    tokens = {name: answered[name].sum(skipna=False, min_count=1) for name in _TOKENS}
+    return {
+        "answers": len(answered),
+        "cost": total,
+        "judge_cost": float(judged),
+        "per_1000": 1000 * per_call.value,
+        "per_1000_low": 1000 * per_call.low,
+        "per_1000_high": 1000 * per_call.high,
+        "per_right": total / right if right > 0 else NAN,
+        **tokens,
+    }
+
+
+def _per_call(answered: pd.DataFrame, level: float) -> stats.Estimate:
+    """Mean cost of an answer over items; NaN when one has no price."""
+    if answered["cost"].isna().any():
+        return stats.Estimate(NAN, NAN, NAN, len(answered), level)
+    per_item = answered.groupby("sample", sort=False).agg(cost=("cost", "mean"), cluster=("cluster", "first"))
+    return stats.mean(per_item["cost"], per_item["cluster"].tolist(), level, bounds=(0.0, math.inf))
+
+
+def frontier(results: Results, benchmark: str | None = None) -> pd.DataFrame:
+    """Score and cost per 1000 answers of each model, on one benchmark and protocol, with intervals.
+
+    Raises:
+        DataError: when the results hold several and `benchmark` does not choose.
+    """
+    chosen = _one_benchmark(results, benchmark)
+    scores = chosen.summary()[[*GROUP, "n", "score", "low", "high", "chance"]]
+    prices = chosen.cost()[[*GROUP, "per_1000", "per_1000_low", "per_1000_high"]]
+    return scores.merge(prices, on=GROUP, validate="one_to_one")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recommendation with its evidence.
+
+    model is None when no price is known. shown says whether the items suffice to exclude, at the level of the
+    intervals, that the model is worse than the best one by more than `within`; if not, the choice rests on the
+    measured difference alone.
+    """
+
+    model: str | None
+    benchmark: str
+    within: float
+    shown: bool
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
+
+
+def cheapest(results: Results, within: float = 0.02, benchmark: str | None = None) -> Choice:
+    """The cheapest model whose score is at most `within` below the best one's, by paired differences.
+
+    A model that is shown to be good enough (the whole interval above -within) is preferred to one that only
+    measured so.
+
+    Raises:
+        DataError: when the results hold several benchmarks or protocols and `benchmark` does not choose.
+    """
+    if not 0 <= within <= 1:
+        raise ValueError(f"within is a difference of scores in [0, 1]; got {within}")
+    chosen = _one_benchmark(results, benchmark)
+    table, name = frontier(chosen), chosen.benchmarks[0]
+    priced = table.dropna(subset=["score", "per_1000"]).sort_values("per_1000", kind="stable")
+    if priced.empty:
+        return Choice(None, name, within, False, f"No model has a known price and a score on {name}.")
+    best = str(table.sort_values("score", ascending=False, kind="stable")["model"].iloc[0])
+    lines = records(compare(chosen.samples, best).table) if len(table) > 1 else []
+    gaps = {best: (0.0, 0.0), **{str(line["model"]): (line["difference"], line["low"]) for line in lines}}
+    affordable = [str(m) for m in priced["model"]]
+    shown = next((m for m in affordable if m in gaps and gaps[m][1] >= -within), None)
+    measured = next((m for m in affordable if m in gaps and gaps[m][0] >= -within), None)
+    model = shown or measured
+    if model is None:
+        return Choice(
+            None, name, within, False, f"No priced model is within {100 * within:g} points of {best} on {name}."
+        )
+    line = priced[priced["model"] == model].iloc[0]
+    return Choice(model, name, within, shown is not None, _why(model, best, name, within, line, gaps[model], shown))
+
+
+def _why(
+    model: str, best: str, name: str, within: float, line: Any, gap: tuple[float, float], shown: str | None
+) -> str:
+    price = f"{display.dollars(line['per_1000'])} per 1000 answers"
+    if model == best:
+        return f"{model} scores highest on {name} and nothing cheaper is within {100 * within:g} points: {price}."
+    measured = f"{display.points(gap[0])} points against {best}, at worst {display.points(gap[1])}, n = {line['n']}"
+    if shown:
+        return f"{model} is within {100 * within:g} points of {best} on {name} ({measured}) at {price}."
+    return (
+        f"{model} measured within {100 * within:g} points of {best} on {name}, but n is too small to show it "
+        f"({measured}); {price}."
+    )
+
+
+def _one_benchmark(results: Results, benchmark: str | None) -> Results:
+    chosen = results if benchmark is None else results.filter(benchmark=benchmark)
+    kinds = list(
+        dict.fromkeys((k["benchmark"], k["benchmark_version"], k["protocol"]) for k, _ in groups(chosen.samples))
+    )
+    if not kinds or items(chosen.samples).empty:
+        raise DataError("no answer has a score, so there is nothing to weigh against cost")
+    if len(kinds) > 1:
+        listed = "; ".join(f"{name} by {protocol} (version {version})" for name, version, protocol in kinds)
+        raise DataError(
+            f"cost is weighed against one benchmark and protocol at a time, and these results hold {listed}; "
+            "choose with benchmark=, or with results.filter(protocol=...)"
+        )
+    return chosen

@@ -1,0 +1,150 @@
+"""Results as HTML: parts for notebooks, and whole pages. What a model wrote is text, never markup."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlab.results import display
+from llmlab.results.frame import records
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jinja2 import Environment
+
+
+class Page:
+    """Something to read: shows itself in a notebook, prints as text, and saves as a self-contained HTML page."""
+
+    def __init__(self, title: str, html: str, text: str) -> None:
+        self.title = title
+        self.html = html
+        self.text = text
+
+    def save(self, path: str | Path) -> Path:
+        """Write a page that needs nothing else; gives the path."""
+        return write(Path(path), "page.html.j2", title=self.title, body=self.html)
+
+    def _repr_html_(self) -> str:
+        return fragment("part", body=self.html)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def fragment(name: str, **data: Any) -> str:
+    """A piece of HTML with its own style, for a notebook."""
+    return environment().get_template(f"{name}.html.j2").render(**data)
+
+
+def write(path: Path, template: str, **data: Any) -> Path:
+    """Render a template into a file, whose folder is made when missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment().get_template(template).render(**data), encoding="utf-8")
+    return path
+
+
+@functools.cache
+def environment() -> Environment:
+    """Jinja with everything escaped, and our ways to write numbers."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    made = Environment(
+        loader=PackageLoader("llmlab.results"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (display.percent, display.interval, display.points, display.dollars, display.seconds, display.visible)
+    made.filters.update({f.__name__: f for f in filters})
+    made.globals["count"] = display.count
+    # the stylesheet is ours; inside <style> it must not be escaped
+    made.globals["style"] = lambda: Markup(made.get_template("style.css").render())  # noqa: S704
+    return made
+
+
+# -- one item -------------------------------------------------------------------------------------------------
+
+
+def show(rows: pd.DataFrame) -> Page:
+    """One item in full, with every model's answer to it."""
+    found = item(rows)
+    html = environment().get_template("item.html.j2").render(item=found, heading=2)
+    return Page(f"{found['benchmark']}: {found['sample']}", html, _item_text(found))
+
+
+def item(rows: pd.DataFrame) -> dict[str, Any]:
+    """What there is to read about one item: asked (prompt and answers to it, mostly one), target, tags."""
+    first = records(rows)[0]
+    asked: dict[str, list[dict[str, Any]]] = {}
+    for row in records(rows):
+        asked.setdefault(row["prompt"], []).append(_answer(row))
+    head = {name: first[name] for name in ("benchmark", "benchmark_version", "sample", "target", "tags", "cluster")}
+    return {**head, "asked": [{"prompt": prompt, "answers": answers} for prompt, answers in asked.items()]}
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    facts = [f"by {row['protocol']}"] if row["protocol"] else []
+    facts += [f"repeat {row['repeat']}"] if row["repeat"] else []
+    facts += [name for name in ("truncated", "empty", "refused") if row[name]]
+    facts += ["unparsable"] if not row["parsed"] else []
+    facts += ["from the store"] if row["cached"] else []
+    facts += [f"{display.seconds(row['seconds'])} s"] if row["seconds"] == row["seconds"] else []
+    facts += [display.dollars(row["cost"])]
+    facts += [f"{name} {value:.3g}" for name, value in row["metrics"].items()]
+    facts += [f"left out: {', '.join(row['dropped'])}"] if row["dropped"] else []
+    facts += [row["notes"]] if row["notes"] else []
+    names = ("model", "text", "answer", "explanation", "error", "score")
+    return {**{name: row[name] for name in names}, "verdict": _verdict(row), "facts": facts}
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return "failed"
+    if row["score"] != row["score"]:
+        return "no score"
+    return {0.0: "wrong", 1.0: "right"}.get(row["score"], f"score {row['score']:.3g}")
+
+
+def _item_text(found: dict[str, Any]) -> str:
+    lines = [f"{found['benchmark']} · {found['sample']}"]
+    for asked in found["asked"]:
+        lines += ["", "Prompt", _indented(asked["prompt"]), "", f"Target: {display.visible(found['target'])}"]
+        for answer in asked["answers"]:
+            facts = " · ".join([answer["verdict"], *answer["facts"]])
+            lines += ["", f"{answer['model']} ({display.visible(facts)})"]
+            lines += [_indented(answer["text"])] if answer["text"] else []
+            lines += [f"    error: {display.visible(answer['error'])}"] if answer["error"] else []
+            lines += [f"    read as: {display.visible(answer['answer'])}"] if answer["answer"] else []
+            lines += [f"    why: {display.visible(answer['explanation'])}"] if answer["explanation"] else []
+    return "\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in display.visible(text).split("\n"))
+
+
+# -- all answers ----------------------------------------------------------------------------------------------
+
+
+def browse(frame: pd.DataFrame) -> Page:
+    """Every answer in one table, in the order of the rows."""
+    lines = [{**row, "verdict": _verdict(row)} for row in records(frame)]
+    html = environment().get_template("browse.html.j2").render(rows=lines)
+    headers = ["model", "benchmark", "sample", "verdict", "answer", "target"]
+    text = display.text_table(headers, [[_cut(row[name]) for name in headers] for row in lines])
+    return Page(display.count(len(lines), "answer"), html, text)
+
+
+def _cut(text: str, width: int = 40) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def as_json(value: Any) -> str:
+    """A setting as people read it: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

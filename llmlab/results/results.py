@@ -1,0 +1,302 @@
+"""Results: one row per model, benchmark, sample and repeat, and what follows from them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmlab.errors import DataError, UnknownName
+from llmlab.results import display
+from llmlab.results.comparison import Comparison, compare
+from llmlab.results.frame import GROUP, records, tidy
+from llmlab.results.summary import COUNTERS, failed, flags, metrics, summary, warnings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from llmlab.results.costs import Choice
+    from llmlab.results.pages import Page
+
+_SAME_ROW = ["run", *GROUP, "sample", "repeat"]
+
+
+class Results:
+    """What `lab.evaluate` found. It shows itself as a table, and keeps every row.
+
+    Args:
+        rows: dicts or a DataFrame with the columns of `llmlab.results.COLUMNS`; what is missing is unknown.
+        status: "complete", or what ended the run early.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, status: str = "complete") -> None:
+        self.samples = tidy(rows)
+        """Tidy DataFrame, one row per model, benchmark, sample and repeat."""
+        self.status = status
+
+    # -- what is in it ------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, in the order of the rows."""
+        return list(dict.fromkeys(self.samples["model"]))
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Names of the benchmarks, in the order of the rows."""
+        return list(dict.fromkeys(self.samples["benchmark"]))
+
+    def filter(self, **wanted: Any) -> Results:
+        """Only the rows whose columns have the given values: `filter(model="a", benchmark=["x", "y"])`.
+
+        Raises:
+            UnknownName: for a column or a value that is not there.
+        """
+        rows = self.samples
+        for column, value in wanted.items():
+            if column not in rows:
+                raise UnknownName.among("column", column, rows.columns)
+            values = list(value) if isinstance(value, list | tuple | set) else [value]
+            for one in values:
+                if not (self.samples[column] == one).any():
+                    raise UnknownName.among(f"{column} in these results", one, map(str, set(self.samples[column])))
+            rows = rows[rows[column].isin(values)]
+        return Results(rows, self.status)
+
+    def __add__(self, other: Results) -> Results:
+        """The rows of both. A row that is in both counts once; answers of other runs count as repeats."""
+        import pandas as pd
+
+        if not isinstance(other, Results):
+            return NotImplemented
+        filled = [r.samples for r in (self, other) if len(r)]
+        if not filled:
+            return self
+        rows = pd.concat(filled, ignore_index=True).drop_duplicates(_SAME_ROW, keep="last")
+        return Results(rows, self.status if self.status == other.status else "mixed")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    # -- numbers ------------------------------------------------------------------------------------------
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """A line per model, benchmark and protocol (and version and metric): they are never averaged.
+
+        Columns: n items with a score; score, the mean over items (repeats averaged first), in [0, 1]; low and high
+        at `level`, clustered where the items have clusters; chance; low_if_all_wrong and high_if_all_right, the
+        score had every lost answer been wrong or right; answers, the rows; truncated, empty, refused, unparsable
+        and failed, how many of them; cost in US dollars and per 1000 answers (NaN: unpriced); seconds, the median.
+        """
+        return summary(self.samples, level)
+
+    def metrics(self, level: float = 0.95) -> pd.DataFrame:
+        """The scorers' further numbers (acc_norm, mc2, ...): n, value, low and high for each."""
+        return metrics(self.samples, level)
+
+    def compare(self, baseline: str, protocols: Literal["same", "any"] = "same", level: float = 0.95) -> Comparison:
+        """Every other model against `baseline`, paired on the items that both have a score for.
+
+        Args:
+            baseline: name of a model.
+            protocols: "any" also compares models that were asked by different protocols, or on different versions
+                of a benchmark; the difference is then partly that of the protocols.
+            level: coverage of the intervals; 1 - level is the error rate over all comparisons together (Holm).
+
+        Raises:
+            UnknownName: when no such model is in the results.
+            DataError: when nothing can be compared; the message says why.
+        """
+        return compare(self.samples, baseline, protocols, level)
+
+    def cost(self) -> pd.DataFrame:
+        """A line per model and benchmark: dollars, per 1000 answers, per right answer, and tokens."""
+        from llmlab.results import costs
+
+        return costs.cost(self.samples)
+
+    def cheapest(self, within: float = 0.02, benchmark: str | None = None) -> Choice:
+        """The cheapest model that is not shown, or not likely, to be worse than the best by more than `within`."""
+        from llmlab.results import costs
+
+        return costs.cheapest(self, within, benchmark)
+
+    # -- plots --------------------------------------------------------------------------------------------
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Scores with intervals, chance and n; the title says what they show."""
+        from llmlab import plots
+
+        return plots.scores(self.summary(), title=self.finding(), ax=ax)
+
+    def frontier(self, benchmark: str | None = None, ax: Axes | None = None) -> Axes:
+        """Score against cost per 1000 answers, with intervals on both, and the line of the best choices."""
+        from llmlab import plots
+        from llmlab.results import costs
+
+        return plots.frontier(costs.frontier(self, benchmark), ax=ax)
+
+    def finding(self) -> str:
+        """One sentence about who is ahead, as far as the paired comparisons show it."""
+        from llmlab.results.findings import finding
+
+        return finding(self.samples)
+
+    # -- answers ------------------------------------------------------------------------------------------
+
+    def failures(self, kind: str | None = None) -> pd.DataFrame:
+        """Rows to look at, with a column `why`: failed, truncated, empty, refused, unparsable or wrong.
+
+        A row has the first of these that fits it; wrong is an answer that scored 0. `kind` gives one sort only.
+        """
+        return _failures(self.samples, kind)
+
+    def show(self, item: str | int, benchmark: str | None = None) -> Page:
+        """One item in full: prompt, target, and every model's answer with its evidence.
+
+        Args:
+            item: the sample's id, the beginning of it, or its position.
+            benchmark: where the same id is in several.
+        """
+        from llmlab.results import pages
+
+        return pages.show(_item(self.samples, item, benchmark))
+
+    def browse(self) -> Page:
+        """All answers as one page, to read or to save."""
+        from llmlab.results import pages
+
+        return pages.browse(self.samples)
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write every row in full, one column per metric; gives the path.
+
+        Text that a spreadsheet would run as a formula gets a leading apostrophe.
+        """
+        from llmlab.results import export
+
+        return export.to_csv(self.samples, Path(path))
+
+    def report(self, path: str | Path, baseline: str | None = None) -> Path:
+        """Write one self-contained HTML page with tables, plots, comparisons, failures and provenance.
+
+        `baseline` is the model that the others are compared with; None takes the first.
+        """
+        from llmlab.results import report
+
+        return report.write(self, Path(path), baseline)
+
+    # -- how it shows itself ------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        what = [display.count(len(self.models), "model"), display.count(len(self.benchmarks), "benchmark")]
+        head = f"Results: {', '.join(what)}, {display.count(len(self), 'answer')}"
+        head += "" if self.status == "complete" else f" ({self.status})"
+        if not len(self):
+            return head
+        table = self._summary
+        headers, rows = summary_cells(table)
+        right = [i for i, name in enumerate(headers) if name in _RIGHT]
+        return "\n".join([head, display.text_table(headers, rows, right), *(f"! {w}" for w in warnings(table))])
+
+    def _repr_html_(self) -> str:
+        from llmlab.results.pages import fragment
+
+        headers, rows = summary_cells(self._summary)
+        left = headers.index("n")
+        said = warnings(self._summary)
+        return fragment("results", headers=headers, rows=rows, left=left, results=self, warnings=said)
+
+    @functools.cached_property
+    def _summary(self) -> pd.DataFrame:
+        return self.summary()
+
+
+_RIGHT = {"n", "score", "chance", "cost", "per 1000", "seconds", *COUNTERS}
+
+
+def summary_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """A summary as people read it; counters that are 0 everywhere are left out."""
+    counters = [name for name in COUNTERS if table[name].any()]
+    versions = table.groupby("benchmark")["benchmark_version"].nunique().max() > 1
+    several = table.groupby("benchmark")["metric"].nunique().max() > 1
+    named = ["model", "benchmark"]
+    named += ["benchmark_version"] if versions else []
+    named += ["protocol"]
+    named += ["metric"] if several else []
+    headers = ["version" if name == "benchmark_version" else name for name in named]
+    headers += ["n", "score", "95 % interval", "chance", *counters, "cost", "per 1000", "seconds"]
+    rows = [
+        [
+            *(line[name] for name in named),
+            f"{line['n']:,}",
+            display.percent(line["score"]),
+            display.interval(line["low"], line["high"]),
+            display.percent(line["chance"], 0),
+            *(f"{line[name]:,}" for name in counters),
+            display.dollars(line["cost"]),
+            display.dollars(line["cost_per_1000"]),
+            display.seconds(line["seconds"]),
+        ]
+        for line in records(table)
+    ]
+    return headers, rows
+
+
+def _failures(frame: pd.DataFrame, kind: str | None) -> pd.DataFrame:
+    sorts = ["failed", *COUNTERS[:-1], "wrong"]
+    if kind is not None and kind not in sorts:
+        raise UnknownName.among("kind of failure", kind, sorts)
+    found = flags(frame)
+    found["wrong"] = ~failed(frame) & (frame["score"] == 0)
+    why = found[sorts].idxmax(axis=1)
+    rows = frame[found[sorts].any(axis=1)]
+    rows = rows.assign(why=why[rows.index])
+    rows = (
+        rows[rows["why"] == kind] if kind else rows.sort_values("why", key=lambda s: s.map(sorts.index), kind="stable")
+    )
+    front = [
+        "why",
+        "model",
+        "benchmark",
+        "sample",
+        "error",
+        "text",
+        "answer",
+        "target",
+        "score",
+        "explanation",
+        "prompt",
+    ]
+    columns = [*front, *(c for c in rows.columns if c not in front)]
+    ordered: pd.DataFrame = rows[columns]
+    return ordered
+
+
+def _item(frame: pd.DataFrame, item: str | int, benchmark: str | None) -> pd.DataFrame:
+    """The rows of one item, of one benchmark.
+
+    Raises:
+        UnknownName: when there is none. DataError: when `item` fits several.
+    """
+    if benchmark is not None:
+        if not (frame["benchmark"] == benchmark).any():
+            raise UnknownName.among("benchmark in these results", benchmark, set(frame["benchmark"]))
+        frame = frame[frame["benchmark"] == benchmark]
+    pairs = list(dict.fromkeys(zip(frame["benchmark"], frame["sample"], strict=True)))
+    exact = [pair for pair in pairs if pair[1] == str(item)]
+    if isinstance(item, int) and not exact:
+        if not -len(pairs) <= item < len(pairs):
+            raise UnknownName(f"No item {item}; there are {len(pairs)}, counted from 0")
+        exact = [pairs[item]]
+    found = exact or [pair for pair in pairs if pair[1].startswith(str(item))]
+    if not found:
+        raise UnknownName.among("item", item, list(dict.fromkeys(sample for _, sample in pairs))[:20])
+    if len(found) > 1:
+        listed = ", ".join(f"{sample} ({name})" for name, sample in found[:5])
+        raise DataError(f"{item!r} fits {len(found)} items: {listed}; give the whole id, and benchmark=")
+    return frame[(frame["benchmark"] == found[0][0]) & (frame["sample"] == found[0][1])]
