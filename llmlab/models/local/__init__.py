@@ -1,0 +1,1 @@
+"""Models whose weights run in this process: loading, exact log-likelihoods, generation."""

@@ -1,0 +1,250 @@
+"""Token by token: rows that share a batch, each with its own sampling, stops and length."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from llmlab.errors import LabError, ProviderError
+from llmlab.models.local.loading import Loaded
+from llmlab.models.local.tokens import Tokens
+from llmlab.types import FinishReason, Options, Request, TokenLogprob, digest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+DEFAULT_MAX_TOKENS = 256
+
+
+@dataclass(eq=False)
+class Row:
+    """One answer while it is written.
+
+    Attributes:
+        prompt: token ids the model reads.
+        limit: how many tokens may be generated.
+        ends: token ids that end the answer; they are not part of it.
+        written: generated token ids.
+        seconds: this row's share of the time of its batches.
+    """
+
+    prompt: tuple[int, ...]
+    limit: int
+    options: Options
+    tokens: Tokens
+    ends: frozenset[int]
+    generator: torch.Generator | None
+    written: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish: FinishReason | None = None
+    error: LabError | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, request: Request, prompt: Sequence[int], tokens: Tokens, ends: frozenset[int], context: int) -> Row:
+        """A row for a request whose prompt leaves room in the context."""
+        limit = min(request.options.max_tokens or DEFAULT_MAX_TOKENS, context - len(prompt))
+        return cls(tuple(prompt), limit, request.options, tokens, ends, generator(request))
+
+    def restart(self) -> None:
+        """Back to the beginning, after a batch that was too large."""
+        self.written, self.logprobs, self.finish, self.error = [], [], None, None
+        if self.generator is not None:
+            self.generator.manual_seed(self.generator.initial_seed())
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self.finish is not None or self.error is not None
+
+    def take(self, token: int) -> None:
+        """Append a token, or end the answer."""
+        if token in self.ends:
+            self.finish = "stop"
+            return
+        self.written.append(token)
+        if self._stopped():
+            self.finish = "stop"
+        elif len(self.written) >= self.limit:
+            self.finish = "length"
+
+    def _stopped(self) -> bool:
+        stops = self.options.stop
+        if not stops:
+            return False
+        # a stop string that ends in the last token begins at most its own length before: a token is a character or more
+        recent = self.tokens.raw(self.written[-max(map(len, stops)) - 8 :])
+        return any(stop in recent for stop in stops)
+
+    @property
+    def text(self) -> str:
+        """The answer so far, cut at the first stop string."""
+        text = self.tokens.answer(self.written)
+        for stop in self.options.stop or ():
+            text = text.partition(stop)[0]
+        return text
+
+    @property
+    def settled_text(self) -> str:
+        """The part of the text that no later token can take back."""
+        text = self.text
+        if self.done:
+            return text
+        # a character whose bytes are not all there yet decodes to U+FFFD
+        text = text.rstrip("\ufffd")
+        held = (n for stop in self.options.stop or () for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        return text[: len(text) - max(held, default=0)]
+
+
+def generator(request: Request) -> torch.Generator | None:
+    """The row's own source of randomness, None for greedy decoding.
+
+    It depends on the prompt, the seed and the repeat alone, so the answer does not depend on the batch.
+    """
+    options = request.options
+    if not options.temperature:
+        return None
+    import torch
+
+    seed = int(digest(request.prompt_hash, options.seed or 0, request.repeat), 16) % (1 << 63)
+    return torch.Generator().manual_seed(seed)
+
+
+def sample(logits: Tensor, options: Options, source: torch.Generator) -> int:
+    """Draw from logits (vocabulary,): temperature, then top_k, then top_p.
+
+    One uniform number is looked up in the cumulative distribution, so rounding differences between batches
+    almost never change a draw.
+    """
+    import torch
+
+    assert options.temperature
+    probabilities, order = torch.softmax(logits.float().cpu() / options.temperature, -1).sort(
+        descending=True, stable=True
+    )
+    if options.top_k:
+        probabilities, order = probabilities[: options.top_k], order[: options.top_k]
+    cumulative = probabilities.double().cumsum(-1)
+    if options.top_p is not None and options.top_p < 1:
+        # the smallest set that reaches top_p of what is left, never empty
+        kept = int((cumulative < options.top_p * cumulative[-1]).sum()) + 1
+        cumulative = cumulative[:kept]
+    u = torch.rand((), generator=source, dtype=torch.float64) * cumulative[-1]
+    at = int(torch.searchsorted(cumulative, u, right=True))
+    return int(order[min(at, len(cumulative) - 1)])
+
+
+class Decoder(Protocol):
+    """How a batch of sequences is read and continued. Logits are (rows, vocabulary)."""
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read the prompts; logits of the next token of each."""
+        ...
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Read one more token per row."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        ...
+
+
+class PlainDecoder:
+    """transformers' own cache and attention, prompts padded on the left: right for every architecture."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        import torch
+
+        width = max(map(len, prompts))
+        device = self.loaded.device
+        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
+        self.mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        self.cache = None
+        return self._forward(ids, (self.mask.cumsum(1) - 1).clamp(min=0))
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], 1)
+        ids = torch.tensor(tokens, device=self.loaded.device)[:, None]
+        return self._forward(ids, self.mask.sum(1, keepdim=True) - 1)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        import torch
+
+        index = torch.tensor(rows, device=self.loaded.device)
+        self.mask = self.mask[index]
+        self.cache.batch_select_indices(index)  # type: ignore[attr-defined]  # set by the first forward
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        out = self.loaded.model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.cache = out.past_key_values
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+
+def write(decoder: Decoder, rows: Sequence[Row]) -> Iterator[None]:
+    """Write all rows to their end; yields after every token of the batch. Runs in inference mode."""
+    import torch
+
+    active = list(rows)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        logits = decoder.start([row.prompt for row in active])
+        _share(active, time.perf_counter() - began, [len(row.prompt) for row in active])
+    while True:
+        began = time.perf_counter()
+        with torch.inference_mode():
+            _take(active, logits)
+            left = [i for i, row in enumerate(active) if not row.done]
+            if left and len(left) < len(active):
+                decoder.keep(left)
+            active = [active[i] for i in left]
+            if active:
+                logits = decoder.step([row.written[-1] for row in active])
+                _share(active, time.perf_counter() - began, [1] * len(active))
+        yield
+        if not active:
+            return
+
+
+def _share(rows: Sequence[Row], seconds: float, weights: Sequence[int]) -> None:
+    total = sum(weights)
+    for row, weight in zip(rows, weights, strict=True):
+        row.seconds += seconds * weight / total
+
+
+def _take(rows: Sequence[Row], logits: Tensor) -> None:
+    """Choose the next token of every row from logits (rows, vocabulary)."""
+    best, greedy = logits.max(-1)
+    picks = greedy.tolist()
+    broken = best.isnan().tolist()
+    for i, row in enumerate(rows):
+        if broken[i]:
+            row.error = ProviderError("the model's logits are NaN here (weights or dtype are broken)")
+            continue
+        token = picks[i] if row.generator is None else sample(logits[i], row.options, row.generator)
+        if row.options.top_logprobs is not None and token not in row.ends:
+            row.logprobs.append(_logprob(logits[i], token, row))
+        row.take(token)
+
+
+def _logprob(logits: Tensor, token: int, row: Row) -> TokenLogprob:
+    logprobs = logits.float().log_softmax(-1)
+    values, ids = logprobs.topk(row.options.top_logprobs or 0)
+    top = tuple((row.tokens.raw([i]), v) for v, i in zip(values.tolist(), ids.tolist(), strict=True))
+    return TokenLogprob(row.tokens.raw([token]), float(logprobs[token]), top)

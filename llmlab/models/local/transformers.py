@@ -1,0 +1,184 @@
+"""`hf/…`: any causal language model that transformers can load, from the hub or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar
+
+from llmlab.errors import LabError
+from llmlab.models.base import Model
+from llmlab.models.local.engine import Engine, Prompted, Source
+from llmlab.models.local.generation import DEFAULT_MAX_TOKENS, Row
+from llmlab.models.local.loading import Loaded, as_lab_error, dtype_name, require
+from llmlab.prices import machine
+from llmlab.types import Chunk, ContinuationLogprob, Options, Protocol, Request, Response, Usage
+
+_UNDERSTOOD = frozenset({"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "top_logprobs"})
+
+
+class TransformersModel(Model):
+    """A model whose weights run in this process. Making one is cheap; the weights load on first use or by `load`.
+
+    Args:
+        name: "hf/" and a hub id or a folder: "hf/HuggingFaceTB/SmolLM2-135M-Instruct", "hf/./my-model".
+        options: generation options. Without a temperature above 0 decoding is greedy; max_tokens is 256 if not set.
+        device: "cpu", "cuda", "cuda:1", "mps"; None takes the fastest.
+        dtype: "float32", "bfloat16", "float16"; None is float32 on a CPU and bfloat16 elsewhere.
+        revision: branch, tag or commit of the hub's repository.
+        trust_remote_code: run the model's own Python code, if it comes with some.
+        threads: CPU threads, None for torch's choice.
+        batch_tokens: tokens that go through the model at once when scoring; more is faster and takes more memory.
+
+    Answers do not depend on what else is in a batch, beyond rounding. They cost nobody money; `cost` is the
+    imputed price of the machine's time (`llmlab.prices.machine`), shared out over a batch by tokens.
+    """
+
+    local: ClassVar[bool] = True
+    protocols: tuple[Protocol, ...] = ("loglikelihood", "letter_logprob", "letter", "generate")
+
+    def __init__(
+        self,
+        name: str,
+        options: Options | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        threads: int | None = None,
+        batch_tokens: int = 2048,
+    ) -> None:
+        super().__init__(name, options)
+        require(name)
+        source = Source(name, self._source(name), device, dtype, revision, trust_remote_code)
+        self._engine = Engine(source, threads, batch_tokens)
+
+    def _source(self, name: str) -> str:
+        """Folder or hub id that a name means."""
+        return name.partition("/")[2]
+
+    def load(self) -> Loaded:
+        """Read the weights now; they and the tokenizer are in what comes back.
+
+        Raises:
+            DataError, UnknownName, Unauthorized, ConnectionFailed: see `llmlab.models.local.loading.locate`.
+        """
+        return self._engine.loaded
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def identity(self) -> Mapping[str, Any]:
+        source = self._engine.source
+        return {
+            "model": self.name,
+            "weights": source.fingerprint,
+            "dtype": dtype_name(source.dtype, source.device),
+        }
+
+    def worst_case(self, request: Request) -> float:
+        return 0.0  # nobody charges for it
+
+    # -- answers ------------------------------------------------------------------------------------------
+
+    def _respond(self, request: Request) -> Response:
+        (response,) = self._respond_all([request])
+        if isinstance(response, LabError):
+            raise response
+        return response
+
+    def generate_batch(self, requests: Sequence[Request]) -> list[Response | LabError]:
+        complete = [self._complete(request, {}) for request in requests]
+        return [
+            r if isinstance(r, LabError) else self._finish(r, request)
+            for r, request in zip(self._respond_all(complete), complete, strict=True)
+        ]
+
+    def _respond_all(self, requests: Sequence[Request]) -> list[Response | LabError]:
+        drafts: list[_Draft | LabError] = []
+        for request in requests:
+            try:
+                drafts.append(_Draft(self._engine, request))
+            except LabError as error:
+                drafts.append(error)
+        self._engine.write([d.prompted for d in drafts if isinstance(d, _Draft)])
+        return [d.outcome() if isinstance(d, _Draft) else d for d in drafts]
+
+    def _stream(self, request: Request) -> Iterator[Chunk]:
+        draft = _Draft(self._engine, request)
+        sent = 0
+        first = float("nan")
+        for _ in self._engine.stream(draft.prompted):
+            text = draft.row.settled_text
+            if len(text) > sent:
+                first = draft.row.seconds if not sent else first
+                yield Chunk(text[sent:])
+                sent = len(text)
+        response = draft.outcome()
+        if isinstance(response, LabError):
+            raise response
+        yield Chunk(response.text[sent:], replace(response, first_token_seconds=first))
+
+    # -- log-probabilities --------------------------------------------------------------------------------
+
+    def logprob(self, context: str, continuations: Sequence[str]) -> list[ContinuationLogprob]:
+        (result,) = self.logprob_batch([(context, continuations)])
+        if isinstance(result, LabError):
+            raise result
+        return result
+
+    def logprob_batch(self, queries: Sequence[tuple[str, Sequence[str]]]) -> list[list[ContinuationLogprob] | LabError]:
+        tokens = self._engine.tokens
+        results: list[list[ContinuationLogprob] | LabError] = []
+        asked = []
+        for context, continuations in queries:
+            try:
+                asked.append(tokens.pairs(context, continuations))
+                results.append([])
+            except LabError as error:
+                results.append(error)
+        scored = iter(self._engine.score(asked))
+        return [r if isinstance(r, LabError) else self._whole(next(scored)) for r in results]
+
+    def _whole(self, result: Any) -> list[ContinuationLogprob] | LabError:
+        """A query's log-probabilities, or the error of the first that has none."""
+        if isinstance(result, Exception):
+            return as_lab_error(result, self.name)
+        return next((r for r in result if isinstance(r, LabError)), result)
+
+
+class _Draft:
+    """A request on its way to a response."""
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self.engine = engine
+        self.request = request
+        prompt = engine.tokens.prompt(request)
+        context = engine.loaded.context
+        # as lm-evaluation-harness: the answer's room is kept free, here at most half of the context
+        room = max(context - (request.options.max_tokens or DEFAULT_MAX_TOKENS), context // 2)
+        self.cut = max(0, len(prompt) - room)
+        self.row = Row.of(request, prompt[self.cut :], engine.tokens, engine.ends, context)
+        self.prompted = Prompted(self.row, request.interventions)
+
+    def outcome(self) -> Response | LabError:
+        row, options = self.row, self.request.options
+        if row.error is not None:
+            return row.error
+        dropped = tuple(f.name for f in fields(Options) if f.name in options.set() and f.name not in _UNDERSTOOD)
+        cost = machine(row.seconds)
+        notes = (f"the prompt was too long: its first {self.cut} tokens were cut off",) if self.cut else ()
+        return Response(
+            text=row.text,
+            finish_reason=row.finish or "unknown",
+            usage=Usage(input_tokens=len(row.prompt), output_tokens=len(row.written)),
+            cost=cost.cost,
+            price=cost.source,
+            seconds=row.seconds,
+            model_version=self.engine.source.fingerprint,
+            applied=replace(options, **dict.fromkeys(dropped)),
+            dropped=dropped,
+            notes=notes,
+            logprobs=None if options.top_logprobs is None else tuple(row.logprobs),
+        )

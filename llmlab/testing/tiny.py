@@ -1,0 +1,97 @@
+"""Two-layer random models of several families with a tokenizer of their own: milliseconds to make, and every code path real.
+
+>>> from llmlab.testing.tiny import tiny_model
+>>> folder = tiny_model(tmp_path / "llama")  # doctest: +SKIP
+>>> lab.model(f"hf/{folder}").generate("The river")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# the text that the tokenizer is trained on
+WORDS = (
+    "The river runs past the old mill and the baker sells bread to every traveller who crosses the bridge. "
+    "Question: how many apples does Mira have if she buys three and eats one? Answer: she has two apples left. "
+    "A. red B. green C. blue D. yellow. In winter the children skate on the frozen pond, and in summer they swim. "
+    "You are a careful helper. system user assistant Antwort: zwölf Äpfel, naïve café, 日本. "
+)
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_SHAPE = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    # large enough that a random model's answers are not one token repeated
+    "initializer_range": 0.3,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": _SHAPE,
+    "gpt2": {
+        "vocab_size": 400, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.3,
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
+    },
+    "qwen2": _SHAPE | {"tie_word_embeddings": True},
+    "qwen3": _SHAPE | {"tie_word_embeddings": True, "head_dim": 16},
+    "mistral": _SHAPE | {"sliding_window": 16},
+    "gemma2": _SHAPE | {"head_dim": 16, "sliding_window": 16, "final_logit_softcapping": 5.0},
+}  # fmt: skip
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 400 tokens with a ChatML template; adds no special tokens by itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([WORDS], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def tiny_model(folder: Path, family: str = "llama", seed: int = 0, **changes: Any) -> Path:
+    """Write a random model and its tokenizer into a folder; gives the folder back.
+
+    Args:
+        folder: made if it is not there.
+        family: one of `FAMILIES` (grouped heads, learned positions, tied weights, sliding windows, capped logits).
+        seed: of the random weights.
+        changes: of the configuration.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    torch.manual_seed(seed)
+    config = CONFIG_MAPPING[family](**FAMILIES[family] | changes)
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

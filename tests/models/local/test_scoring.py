@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+
+from llmlab.errors import BadRequest, ProviderError
+from llmlab.models.local import scoring
+from llmlab.models.local.tokens import Pair
+from llmlab.models.local.transformers import TransformersModel
+from llmlab.testing.tiny import FAMILIES, WORDS
+
+SHOTS = "".join(f"Question: how many is {i}?\nAnswer: {i} apples\n\n" for i in range(4))
+
+
+def direct(reference, context, continuation, limit=256):
+    """One pair scored alone by transformers' own forward pass."""
+    model, tokenizer = reference
+    head, whole = tokenizer.encode(context), tokenizer.encode(context + continuation)
+    target = whole[len(head) :]
+    ids = (head + target)[-(limit + 1) :]
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([ids[:-1]])).logits[0].log_softmax(-1)[-len(target) :]
+    picked = logprobs.gather(1, torch.tensor(target)[:, None])
+    return float(picked.sum()), logprobs.argmax(-1).tolist() == target
+
+
+def questions(n=6, seed=0):
+    rng = random.Random(seed)
+    words = WORDS.split()
+    made = []
+    for _ in range(n):
+        question = " ".join(rng.choices(words, k=rng.randint(3, 20)))
+        options = [" " + " ".join(rng.choices(words, k=rng.randint(1, 6))) for _ in range(4)]
+        made.append((f"{SHOTS}Question: {question}\nAnswer:", options))
+    return made
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_equals_its_own_forward_pass(lm, reference, family):
+    queries = questions()
+    for (context, options), got in zip(queries, lm(family).logprob_batch(queries), strict=True):
+        for option, found in zip(options, got, strict=True):
+            logprob, greedy = direct(reference(family), context, option)
+            assert found.logprob == pytest.approx(logprob, abs=2e-4)
+            assert found.is_greedy == greedy
+
+
+@pytest.mark.parametrize("budget", [1, 64, 4096])
+def test_the_batch_does_not_change_the_result(folder, lm, budget):
+    queries = [*questions(), ("", ["The", "A"]), ("The river", [" runs"]), ("The river", [" runs", " runs past"])]
+    small = TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1, batch_tokens=budget)
+    alone = [lm("llama").logprob(*query) for query in queries]
+    for one, many in zip(alone, small.logprob_batch(queries), strict=True):
+        assert [r.logprob for r in many] == pytest.approx([r.logprob for r in one], abs=1e-4)
+        assert [r.is_greedy for r in many] == [r.is_greedy for r in one]
+
+
+def test_greedy_is_told_from_likely(lm, reference):
+    model, tokenizer = reference("llama")
+    ids = tokenizer.encode("The river runs")
+    out = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=4, do_sample=False)
+    written = out[0, len(ids) :].tolist()
+    pairs = [Pair(tuple(ids), tuple(written)), Pair(tuple(ids), (*written[:-1], (written[-1] + 1) % 400))]
+    assert [r.is_greedy for r in scoring.score(lm("llama").load(), pairs, 512)] == [True, False]
+
+
+def test_a_long_context_loses_its_beginning_and_counts_it(lm, reference):
+    context = (WORDS * 6).strip()
+    (found,) = lm("llama").logprob(context, [" she has two"])
+    logprob, _ = direct(reference("llama"), context, " she has two")
+    assert found.logprob == pytest.approx(logprob, abs=2e-4)
+    ids = len(reference("llama")[1].encode(context + " she has two")) - 1
+    assert found.truncated == ids - 256
+
+
+def test_a_continuation_longer_than_the_context_fails_alone(lm):
+    good, bad = lm("llama").logprob_batch([("The river", [" runs"]), ("The", [WORDS * 4])])
+    assert good[0].logprob < 0
+    assert isinstance(bad, BadRequest)
+    assert "does not fit into the model's context of 256" in str(bad)
+
+
+def test_an_empty_continuation_fails_alone(lm):
+    bad, good = lm("llama").logprob_batch([("The river", [""]), ("The river", [" runs"])])
+    assert isinstance(bad, BadRequest)
+    assert good[0].logprob < 0
+
+
+def test_no_queries_and_no_continuations_are_nothing(lm):
+    assert lm("llama").logprob_batch([]) == []
+    assert lm("llama").logprob("The river", []) == []
+
+
+def test_nan_logits_fail_their_row_and_no_other(folder):
+    lm = TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1)
+    lm.load().model.get_input_embeddings().weight[lm.load().tokenizer.encode("日")] = math.nan
+    good, bad = lm.logprob_batch([("The river", [" runs"]), ("日", [" runs"])])
+    assert good[0].logprob < 0
+    assert isinstance(bad, ProviderError)
+    assert "NaN" in str(bad)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(lm, monkeypatch):
+    sizes = []
+    plain = scoring._plain
+
+    def tight(loaded, batch):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(loaded, batch)
+
+    monkeypatch.setattr(scoring, "_plain", tight)
+    queries = questions(2)
+    loaded = lm("llama").load()
+    tokens = lm("llama")._engine.tokens
+    pairs = [pair for query in queries for pair in tokens.pairs(*query)]
+    found = scoring.score(loaded, pairs, 100_000)
+    monkeypatch.undo()
+    expected = scoring.score(loaded, pairs, 100_000)
+    assert [r.logprob for r in found] == pytest.approx([r.logprob for r in expected], abs=1e-4)
+    assert max(sizes) > 2
