@@ -1,0 +1,200 @@
+"""OpenAI's chat completions and decisions, through the openai SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+from llmlab.models import faults
+from llmlab.models.capabilities import supports
+from llmlab.models.remote import decided, declined
+from llmlab.models.stops import cut, until
+from llmlab.models.wire import WireModel
+from llmlab.types import (
+    Chunk,
+    Decision,
+    FinishReason,
+    Options,
+    Protocol,
+    Request,
+    Response,
+    TokenLogprob,
+    Usage,
+)
+
+FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
+_PLAIN = ("temperature", "top_p", "top_k", "seed")
+
+
+class OpenAIModel(WireModel):
+    """A chat model of OpenAI. Reads OPENAI_API_KEY and OPENAI_BASE_URL."""
+
+    default_url = "https://api.openai.com/v1"
+    url_env = "OPENAI_BASE_URL"
+    default_key_env = "OPENAI_API_KEY"
+    fields: ClassVar[Mapping[str, str]] = {
+        **{name: name for name in _PLAIN},
+        "stop": "stop",
+        "reasoning_effort": "effort",
+        "top_logprobs": "top_logprobs",
+        "logprobs": "top_logprobs",
+        "stream_options": "stream_options",
+    }
+    limit_field: ClassVar[str] = "max_completion_tokens"
+
+    def __init__(self, name: str, options: Options | None = None, **settings: Any) -> None:
+        super().__init__(name, options, **settings)
+        own: tuple[Protocol, ...] = ("decision", "letter_logprob")
+        self.protocols = (*(p for p in own if supports(name, p)), "letter", "generate")
+
+    @property
+    def _sdk(self) -> ModuleType:
+        import openai
+
+        return openai
+
+    def _connect(self, key: str) -> Any:
+        return self._sdk.OpenAI(api_key=key, **self._client_settings())
+
+    def _send(self, request: Request) -> Response:
+        reply = self._post("/chat/completions", self._body(request))
+        try:
+            choice = reply["choices"][0]
+            message = choice["message"]
+            refusal = message.get("refusal")
+            return Response(
+                cut(refusal or message.get("content") or "", request.options.stop),
+                finish_reason="refusal" if refusal else FINISH.get(choice.get("finish_reason"), "unknown"),
+                usage=usage(reply.get("usage")),
+                model_version=version(reply),
+                reasoning=_reasoning(message),
+                logprobs=_logprobs([choice]),
+            )
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise faults.nonsense(self.name, "the answer has no message", str(reply)) from None
+
+    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
+        return (yield from self._stream_body("/chat/completions", self._body(request), request))
+
+    def _stream_body(self, path: str, body: Mapping[str, Any], request: Request) -> Generator[Chunk, None, None]:
+        body = {**body, "stream": True}
+        if "stream_options" not in self.capabilities.refused:
+            body["stream_options"] = {"include_usage": True}
+        heard = _Heard()
+        pieces: list[str] = []
+        for piece in until(heard.read(self._events(path, body)), request.options.stop):
+            pieces.append(piece)
+            yield Chunk(piece)
+        if heard.finish is None:
+            raise faults.nonsense(self.name, "the stream ended before the answer was complete", "".join(pieces))
+        response = Response(
+            "".join(pieces),
+            finish_reason="refusal" if heard.refused else FINISH.get(heard.finish, "unknown"),
+            usage=usage(heard.usage),
+            model_version=heard.version,
+            reasoning="".join(heard.reasoning),
+            logprobs=_logprobs(heard.choices),
+        )
+        yield Chunk("", response)
+
+    def _send_decision(self, request: Request, choices: Sequence[str]) -> Decision:
+        question = {
+            "type": "choice",
+            "instructions": "Which option is the right answer to the input?",
+            "choices": [{"value": str(i), "description": choice} for i, choice in enumerate(choices)],
+        }
+        messages = [{"role": m.role, "content": m.content, "type": "message"} for m in request.messages]
+        body = {"model": self.id, "input": messages, "questions": [question]}
+        reply = self._post("/decisions", body | dict(request.options.extra or {}))
+        try:
+            answer = reply["answers"][0]
+            response = Response("", usage=usage(reply.get("usage")), model_version=version(reply))
+            if answer["type"] == "refusal":
+                return declined(choices, response)
+            found = {p["value"]: float(p["probability"]) for p in answer["probabilities"]}
+            return decided(choices, [found[str(i)] for i in range(len(choices))], response)
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise faults.nonsense(self.name, "the answer has no probabilities", str(reply)) from None
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        options = request.options
+        body: dict[str, Any] = {
+            "model": self.id,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        }
+        body |= {name: value for name in _PLAIN if (value := getattr(options, name)) is not None}
+        if options.max_tokens is not None:
+            body[self.limit_field] = options.max_tokens
+        if options.stop:
+            body["stop"] = list(options.stop[:4])  # more are an error; `cut` sees to the rest
+        if options.effort is not None:
+            body["reasoning_effort"] = options.effort
+        if options.top_logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": options.top_logprobs}
+        if options.schema is not None:
+            named = {"name": "answer", "schema": dict(options.schema), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return body | dict(options.extra or {})
+
+
+class _Heard:
+    """What a stream of chunks has said beside its text."""
+
+    def __init__(self) -> None:
+        self.finish: str | None = None
+        self.usage: Mapping[str, Any] | None = None
+        self.version = ""
+        self.refused = False
+        self.reasoning: list[str] = []
+        self.choices: list[Mapping[str, Any]] = []
+
+    def read(self, events: Generator[Any, None, None]) -> Generator[str, None, None]:
+        for event in events:
+            self.usage = event.get("usage") or self.usage
+            self.version = version(event) or self.version
+            for choice in event.get("choices") or ():  # the last chunk has usage and no choices
+                delta = choice.get("delta") or {}
+                self.finish = choice.get("finish_reason") or self.finish
+                self.reasoning.append(_reasoning(delta))
+                if choice.get("logprobs"):
+                    self.choices.append(choice)
+                if delta.get("refusal"):
+                    self.refused = True
+                yield delta.get("content") or delta.get("refusal") or choice.get("text") or ""
+
+
+def usage(wire: Mapping[str, Any] | None) -> Usage:
+    """Usage of chat completions, completions or decisions; cached and reasoning tokens are parts of the totals."""
+    if not wire:
+        return Usage()
+    inputs = wire.get("prompt_tokens_details") or wire.get("input_tokens_details") or {}
+    outputs = wire.get("completion_tokens_details") or wire.get("output_tokens_details") or {}
+    return Usage(
+        wire.get("prompt_tokens", wire.get("input_tokens")),
+        wire.get("completion_tokens", wire.get("output_tokens")),
+        inputs.get("cached_tokens"),
+        inputs.get("cache_write_tokens"),
+        outputs.get("reasoning_tokens"),
+    )
+
+
+def version(wire: Mapping[str, Any]) -> str:
+    """The model that answered, as the provider resolved it, with its fingerprint where it gives one."""
+    model, fingerprint = wire.get("model") or "", wire.get("system_fingerprint")
+    return f"{model} {fingerprint}" if fingerprint else str(model)
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    # not OpenAI's own, but what servers of open reasoning models agree on
+    return message.get("reasoning_content") or message.get("reasoning") or ""
+
+
+def _logprobs(choices: Sequence[Mapping[str, Any]]) -> tuple[TokenLogprob, ...] | None:
+    tokens = [t for choice in choices for t in (choice.get("logprobs") or {}).get("content") or ()]
+    if not tokens:
+        return None
+    return tuple(
+        TokenLogprob(t["token"], t["logprob"], tuple((o["token"], o["logprob"]) for o in t.get("top_logprobs") or ()))
+        for t in tokens
+    )
