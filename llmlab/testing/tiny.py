@@ -1,4 +1,4 @@
-"""Two-layer random models of several families with a tokenizer of their own: milliseconds to make, and every code path real.
+"""Two-layer random models of several families with a tokenizer of their own: made in milliseconds, every path real.
 
 >>> from llmlab.testing.tiny import tiny_model
 >>> folder = tiny_model(tmp_path / "llama")  # doctest: +SKIP
@@ -66,9 +66,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator([WORDS], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
+    special = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    make: Any = PreTrainedTokenizerFast  # not typed
+    tokenizer: PreTrainedTokenizerFast = make(tokenizer_object=bpe, **special)
     tokenizer.chat_template = CHATML
     return tokenizer
 
@@ -88,7 +88,8 @@ def tiny_model(folder: Path, family: str = "llama", seed: int = 0, **changes: An
 
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[family](**FAMILIES[family] | changes)
-    model = AutoModelForCausalLM.from_config(config)
+    make: Any = AutoModelForCausalLM.from_config  # not typed
+    model = make(config)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)

@@ -59,6 +59,6 @@ def unchanged(request: Request, call: Call) -> Response:
 @lru_cache
 def _tiny() -> Path:
     pytest.importorskip("torch", reason="an extra")
-    from tests.models.local.conftest import save
+    from llmlab.testing.tiny import tiny_model
 
-    return save(Path(mkdtemp(prefix="llmlab-tiny-")), "llama")
+    return tiny_model(Path(mkdtemp(prefix="llmlab-tiny-")))
