@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # the highest layer comes last; a module may import its own layer and those before it
 LAYERS = [
-    {"types", "errors", "settings", "stats", "ledger", "prices", "_module"},
+    {"types", "errors", "settings", "stats", "agreement", "ledger", "prices", "_module"},
     {"models", "scorers", "plots"},
     {"benchmarks", "alignment", "store", "results"},
     {"evaluation", "finetune"},
