@@ -41,6 +41,10 @@ class NeedsLocalModel(LabError):
     """Something that only a model whose weights run here can do."""
 
 
+class NeedsConsent(LabError):
+    """Something that is done only when the user says so, such as running code that a model wrote."""
+
+
 class DataError(LabError, ValueError):
     """A data file, row or template is not what it should be; the message names file, line and field."""
 

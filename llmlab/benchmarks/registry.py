@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 TABLE: dict[str, str] = {
     "arc_challenge": "llmlab.benchmarks.arc:ArcChallenge",
     "arc_easy": "llmlab.benchmarks.arc:ArcEasy",
+    "bbh": "llmlab.benchmarks.bbh:BBH",
+    "bbh_direct": "llmlab.benchmarks.bbh:BBHDirect",
+    "gpqa": "llmlab.benchmarks.gpqa:GPQA",
+    "gpqa_cot": "llmlab.benchmarks.gpqa:GPQACoT",
     "gsm8k": "llmlab.benchmarks.gsm8k:GSM8K",
     "gsm8k_cot": "llmlab.benchmarks.gsm8k:GSM8KCoT",
     "gsm8k_cot_llama": "llmlab.benchmarks.gsm8k:GSM8KCoTLlama",
     "gsm8k_cot_zeroshot": "llmlab.benchmarks.gsm8k:GSM8KCoTZeroShot",
     "hellaswag": "llmlab.benchmarks.hellaswag:HellaSwag",
+    "humaneval": "llmlab.benchmarks.humaneval:HumanEval",
+    "humaneval_chat": "llmlab.benchmarks.humaneval:HumanEvalChat",
+    "humaneval_instruct": "llmlab.benchmarks.humaneval:HumanEvalInstruct",
+    "ifeval": "llmlab.benchmarks.ifeval:IFEval",
     "mmlu": "llmlab.benchmarks.mmlu:MMLU",
     "truthfulqa": "llmlab.benchmarks.truthfulqa:TruthfulQA",
     "truthfulqa_binary": "llmlab.benchmarks.truthfulqa:TruthfulQABinary",
@@ -49,6 +57,11 @@ ALIASES: dict[str, str] = {
     "arc": "arc_challenge",
     "arc-challenge": "arc_challenge",
     "arc-easy": "arc_easy",
+    "bbh_cot_fewshot": "bbh",
+    "bbh_fewshot": "bbh_direct",
+    "bigbench_hard": "bbh",
+    "gpqa_diamond": "gpqa",
+    "instruction_following": "ifeval",
     "micro/arc_challenge": "micro/arc",
     "micro/truthfulness": "micro/truthfulqa",
     "truthful_qa": "truthfulqa",
@@ -162,7 +175,7 @@ def _split_settings(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _value(key: str, value: Any) -> Any:
-    return value.split("+") if key == "subjects" and isinstance(value, str) else value
+    return value.split("+") if key in ("subjects", "tasks") and isinstance(value, str) else value
 
 
 def _load(full: str) -> Any:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmlab.scorers.letters import choice
     from llmlab.scorers.numbers import numeric
     from llmlab.scorers.overlap import bleu, chrf, rouge
+    from llmlab.scorers.programs import code
     from llmlab.scorers.registry import parse
     from llmlab.scorers.structured import json
     from llmlab.scorers.words import contains, exact, regex
@@ -25,6 +26,7 @@ __all__ = [
     "bleu",
     "choice",
     "chrf",
+    "code",
     "contains",
     "custom",
     "exact",

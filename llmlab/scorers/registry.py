@@ -18,6 +18,7 @@ TABLE: dict[str, str] = {
     "bleu": "llmlab.scorers.overlap:bleu",
     "choice": "llmlab.scorers.letters:choice",
     "chrf": "llmlab.scorers.overlap:chrf",
+    "code": "llmlab.scorers.programs:code",
     "contains": "llmlab.scorers.words:contains",
     "custom": "llmlab.scorers.combine:custom",
     "exact": "llmlab.scorers.words:exact",
@@ -89,6 +90,8 @@ def _make(name: str, argument: Any) -> Scorer:
     if full not in table() or full in _NOT_IN_WORDS:
         raise UnknownName.among("scorer", name, ({*table()} - _NOT_IN_WORDS) | {*ALIASES})
     make = load(full)
+    if full == "code":
+        return make()  # asks for consent, which is the user's to give and not a file's
     if name == "contains_any":
         return make(*_words(argument), any=True)
     if full == "not_":
