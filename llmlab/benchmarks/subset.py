@@ -22,6 +22,7 @@ class Subset(Benchmark):
         self.card = whole.card  # type: ignore[misc]  # a part has the card of its whole
         self.version = whole.version
         self.protocols = whole.protocols
+        self.judged = whole.judged
         wanted = set(ids)
         self._samples = [s for s in whole.samples() if s.id in wanted]
 

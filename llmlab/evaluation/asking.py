@@ -43,12 +43,15 @@ class Asking:
     def __init__(self, units: Sequence[Unit], threads: int) -> None:
         self.left = len(units)
         self.stopped_by: BudgetExceeded | None = None
+        self.interrupted = False
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._dead: dict[int, Exception] = {}
         self._tasks: list[Future[None]] = []
         batched = [u for u in units if _batches(u.cell)]
         single = [u for u in units if not _batches(u.cell)]
+        # a thread asks again only when an answer was taken: what is paid for but not yet stored stays below `threads`
+        self._slots = threading.Semaphore(threads)
         self._pool = ThreadPoolExecutor(max(1, min(threads, len(single))) + 1, thread_name_prefix="llmlab")
         if batched:
             self._submit(self._ask_batches, batched)
@@ -59,7 +62,7 @@ class Asking:
 
     def __iter__(self) -> Iterator[list[Answer]]:
         """Groups of answers: all that have arrived since the last group. Ends when every unit has its answer."""
-        while self.left and not self.stopped_by:
+        while self.left and not self.stopped_by and not self.interrupted:
             ended = all(task.done() for task in self._tasks)
             try:
                 group = [self._answers.get(timeout=0 if ended else 0.5)]
@@ -71,10 +74,17 @@ class Asking:
             group += self._arrived()
             self.left -= len(group)
             yield [a for a in group if not self._over_budget(a)]
+            self._slots.release(len(group))
+
+    def interrupt(self) -> None:
+        """Ask nothing new, and end the iteration after the group at hand. May be called by a signal handler."""
+        self.interrupted = True
+        self._stop.set()
 
     def stop(self) -> list[Answer]:
         """Ask nothing new, wait for the calls that are under way, and return their answers."""
         self._stop.set()
+        self._slots.release(len(self._tasks) + 1)
         self._pool.shutdown(wait=True)
         return [a for a in self._arrived() if not self._over_budget(a)]
 
@@ -103,10 +113,12 @@ class Asking:
         return False
 
     def _ask_singles(self, todo: Iterator[Unit], lock: threading.Lock) -> None:
-        while not self._stop.is_set():
+        while True:
+            self._slots.acquire()
             with lock:
-                unit = next(todo, None)
+                unit = None if self._stop.is_set() else next(todo, None)
             if unit is None:
+                self._slots.release()
                 return
             self._answers.put(self._ask(unit))
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import platform
+import signal
+import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from llmlab.benchmarks.base import Reply
@@ -70,8 +74,8 @@ def evaluate(
         UnknownName, MissingKey, DataError: before anything is asked.
         StoreError: when answers cannot be stored; asking stops at once, and `error.results` has all rows so far.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    if repeats < 1 or (threads is not None and threads < 1):
+        raise ValueError(f"repeats and threads must be at least 1, got repeats={repeats}, threads={threads}")
     plan = cells(models, benchmarks, protocol)
     samples = {cell.benchmark.name: pick(cell.benchmark, n, seed) for cell in plan}
     salt = "" if cache else f"{time.time_ns()}"
@@ -79,20 +83,29 @@ def evaluate(
     if until is not None:
         work = side_by_side(work)
     with opened(store) as source:
-        run = Run(source, plan, {"n": n, "seed": seed, "repeats": repeats, "budget": budget}, work, until)
-        return run.all(budget, 64 if threads is None else threads, progress)
+        run = Run(
+            source, plan, {"n": n, "seed": seed, "repeats": repeats, "budget": budget}, work, until, threads or 64
+        )
+        return run.all(budget, progress)
 
 
 class Run:
     """One evaluation under way: what is asked, stored and scored so far."""
 
     def __init__(
-        self, store: Store, plan: Sequence[Cell], config: dict[str, Any], work: Sequence[Unit], until: decided | None
+        self,
+        store: Store,
+        plan: Sequence[Cell],
+        config: dict[str, Any],
+        work: Sequence[Unit],
+        until: decided | None,
+        threads: int,
     ) -> None:
         self.store = store
         self.config = config
         self.id = store.start_run(_config(plan, config), _versions())
         self.work = work
+        self.threads = threads
         self.watch = Watch(work, until) if until is not None else None
         self.rows: list[dict[str, Any]] = []
         self.status = "complete"
@@ -100,7 +113,7 @@ class Run:
         self._scores: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
         self._failed = 0
 
-    def all(self, budget: float | None, threads: int, shown: bool) -> Results:
+    def all(self, budget: float | None, shown: bool) -> Results:
         """Answer every unit: from the store where it can, else by asking; return the Results."""
         began = time.monotonic()
         by_key: dict[str, list[Unit]] = defaultdict(list)
@@ -109,7 +122,7 @@ class Run:
         with Ledger(budget) as self.bill, progress_bar(len(self.work), shown) as self.bar:
             try:
                 self._recall(by_key)
-                self._ask(by_key, threads)
+                self._ask(by_key)
             except KeyboardInterrupt:
                 self.status, self.reason = "interrupted", "interrupted"
             except StoreError as error:
@@ -137,20 +150,23 @@ class Run:
         for start in range(0, len(found), 1000):
             self._keep(found[start : start + 1000])
 
-    def _ask(self, by_key: dict[str, list[Unit]], threads: int) -> None:
+    def _ask(self, by_key: dict[str, list[Unit]]) -> None:
         if self.watch is not None and self.watch.settled():
             self.status = "decided"
             return
-        asking = Asking([same[0] for same in by_key.values()], threads)
+        asking = Asking([same[0] for same in by_key.values()], self.threads)
         try:
-            for group in asking:
-                self._take(group, by_key)
-                if self.watch is not None and self.watch.settled():
-                    self.status = "decided"
-                    break
+            with _gentle_interrupt(asking.interrupt):
+                for group in asking:
+                    self._take(group, by_key)
+                    if self.watch is not None and self.watch.settled():
+                        self.status = "decided"
+                        break
         finally:
-            # also after Ctrl-C: calls under way are paid for, so their answers are kept
+            # calls under way are paid for, so their answers are kept whatever ended the loop
             self._take(asking.stop(), by_key)
+        if asking.interrupted:
+            self.status, self.reason = "interrupted", "interrupted"
         if asking.stopped_by is not None:
             self.status, self.reason = "budget", str(asking.stopped_by)
 
@@ -159,19 +175,26 @@ class Run:
         try:
             self.store.save_answers([_record(a.unit, a.reply) for a in group if a.reply is not None])
         except StoreError:
-            self.rows += [self._row(a) for a in answers]
+            self.rows += [self._row(a, None) for a in answers]
             raise
         self._keep(answers)
 
     def _keep(self, answers: Sequence[Answer]) -> None:
-        made = [self._row(a) for a in answers]
+        made = [self._row(a, scored) for a, scored in zip(answers, self._scored(answers), strict=True)]
         self.rows += made
         self.store.save_rows(made)
         means = {label: rowing.running_mean(*s) for label, s in self._scores.items()}
         self.bar.update(len(made), means, self.bill.spent, self._failed)
 
-    def _row(self, answer: Answer) -> dict[str, Any]:
-        scored = rowing.score(answer.unit, answer.reply) if answer.reply is not None else None
+    def _scored(self, answers: Sequence[Answer]) -> Iterable[rowing.Scored | None]:
+        """Scores of the answers; those that ask a judge are scored side by side."""
+        if len(answers) > 1 and any(a.unit.cell.benchmark.judged for a in answers):
+            with ThreadPoolExecutor(min(len(answers), self.threads)) as pool:
+                calls = [pool.submit(contextvars.copy_context().run, _score, a) for a in answers]
+                return [call.result() for call in calls]
+        return map(_score, answers)
+
+    def _row(self, answer: Answer, scored: rowing.Scored | None) -> dict[str, Any]:
         row = rowing.row(answer.unit, answer.reply, answer.error, self.config["seed"], scored)
         row["run"] = self.id
         if self.watch is not None:
@@ -190,6 +213,10 @@ class Run:
         if self.watch is not None:
             results.decisions = self.watch.summary(self.rows, len(self.work))
         return results
+
+
+def _score(answer: Answer) -> rowing.Scored | None:
+    return None if answer.reply is None else rowing.score(answer.unit, answer.reply)
 
 
 def _record(unit: Unit, reply: Reply) -> dict[str, Any]:
@@ -230,6 +257,25 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+@contextlib.contextmanager
+def _gentle_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C (the stop button) calls `stop`, so that no answer is lost half-way; a second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def once(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, usual)
+        stop()
+
+    signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @contextlib.contextmanager

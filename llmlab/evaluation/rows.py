@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 from llmlab.benchmarks.base import Reply
 from llmlab.errors import BudgetExceeded
@@ -25,8 +25,12 @@ def looks_refused(response: Response) -> bool:
     return response.finish_reason == "refusal" or bool(_REFUSAL.match(response.text))
 
 
-def score(unit: Unit, reply: Reply) -> tuple[Score, float, str]:
-    """Score, US dollars that judging cost, and the error if the scorer itself failed ("" if not)."""
+Scored: TypeAlias = tuple[Score, float, str]
+"""Score, US dollars that judging cost, and the error if the scorer itself failed ("" if not)."""
+
+
+def score(unit: Unit, reply: Reply) -> Scored:
+    """Judge one reply; a scorer that fails gives no score and says why."""
     with Ledger() as bill:
         try:
             verdict = unit.cell.benchmark.score(unit.sample, reply)
@@ -37,9 +41,7 @@ def score(unit: Unit, reply: Reply) -> tuple[Score, float, str]:
     return verdict, bill.spent, ""
 
 
-def row(
-    unit: Unit, reply: Reply | None, error: Exception | None, seed: int, scored: tuple[Score, float, str] | None
-) -> dict[str, Any]:
+def row(unit: Unit, reply: Reply | None, error: Exception | None, seed: int, scored: Scored | None) -> dict[str, Any]:
     """One row of the Results table."""
     verdict, judge_cost, fault = scored or (Score(NAN), 0.0, "")
     response = _response_of(reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,8 @@ class Results:
         self.samples = tidy(rows)
         """Tidy DataFrame, one row per model, benchmark, sample and repeat."""
         self.status = status
+        self.decisions: Sequence[object] | None = None
+        """Verdicts of `evaluate(..., until=...)`, and what stopping early saved; None without a rule."""
 
     # -- what is in it ------------------------------------------------------------------------------------
 
@@ -110,6 +112,12 @@ class Results:
             DataError: when nothing can be compared; the message says why.
         """
         return compare(self.samples, baseline, protocols, level)
+
+    def published(self, level: float = 0.95) -> pd.DataFrame:
+        """Scores beside those that others published for the same models; see `llmlab.results.published`."""
+        from llmlab.results.published import published
+
+        return published(self.samples, level)
 
     def cost(self) -> pd.DataFrame:
         """A line per model and benchmark: dollars, per 1000 answers, per right answer, and tokens."""

@@ -77,9 +77,7 @@ def test_other_options_or_version_or_repeat_are_other_answers(store: str) -> Non
 
 
 def test_failed_call_is_a_counted_row_and_never_an_answer(store: str) -> None:
-    model = Scripted(lambda r: ServerFault("boom (500)") if "1" in r.prompt else twice(r), "scripted/flaky")
-    model.script = _flaky
-    results = run(model, store=store, n=None)
+    results = run(Scripted(_flaky, "scripted/flaky"), store=store, n=None)
     failed = results.samples[results.samples.error != ""]
     assert len(failed) == 11 and failed.score.isna().all() and set(failed.error_kind) == {"ServerFault"}
     summary = results.summary().iloc[0]
@@ -109,7 +107,7 @@ def test_wrong_key_stops_that_model_at_once_and_only_that_one(store: str) -> Non
     results = run([model, right()], store=store, threads=1)
     assert model.calls == 1
     assert (results.samples.error != "").sum() == 20
-    assert results.summary().loc["scripted/right", "score"].item() == 1.0
+    assert results.summary().set_index("model").loc["scripted/right", "score"] == 1.0
 
 
 def test_refused_truncated_empty_and_unparsable_are_counted_apart(store: str) -> None:
@@ -246,7 +244,7 @@ def test_store_that_fails_stops_the_asking_and_hands_over_the_answers(tmp_path: 
 @pytest.mark.parametrize(
     ("models", "benchmarks", "message"),
     [
-        ([], "doubling", "no model was given"),
+        ([], [Doubling()], "no model was given"),
         ("scripted/echo", [], "no benchmark was given"),
         ("scripted/echo", [Doubling(0)], "doubling has no items"),
         ("scripted/echo", [Doubling(), Doubling()], "benchmarks of the same name: doubling"),

@@ -18,7 +18,7 @@ from .toy import Doubling, right, twice, wrong
 def obedient(request: Request) -> str:
     """Right only when the system prompt asks for care."""
     system = " ".join(m.content for m in request.messages if m.role == "system")
-    return twice(request) if "careful" in system else "0"
+    return twice(request) if "careful" in system else "?"
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def settings(tmp_path: Path) -> dict[str, object]:
 def test_better_instruction_wins_and_is_tested_on_locked_items(settings) -> None:
     model = Scripted(obedient, "scripted/obedient", cost=0.001)
     found = optimize(model, Doubling(120), ["Be quick.", "Be careful.", "Be kind."], **settings)
+    assert found.spent == pytest.approx(model.calls * 0.001)
     assert found.best.generate("Twice 4?").text == "8"
     assert found.locked is not None and found.locked.value == 1.0 and found.locked.n == 60
     assert found.optimism == 0.0
-    assert found.spent == pytest.approx(model.calls * 0.001)
     rounds = found.rounds.groupby("round").size().tolist()
     assert rounds[0] == 4 and rounds == sorted(rounds, reverse=True)
 

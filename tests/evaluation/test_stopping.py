@@ -18,7 +18,10 @@ from .toy import Doubling, right, twice
 
 def scores(n: int, a: float, b: float, seed: int = 0) -> Scores:
     rng = random.Random(seed)
-    return {"a": {str(i): float(rng.random() < a) for i in range(n)}, "b": {str(i): float(rng.random() < b) for i in range(n)}}
+    return {
+        "a": {str(i): float(rng.random() < a) for i in range(n)},
+        "b": {str(i): float(rng.random() < b) for i in range(n)},
+    }
 
 
 def test_clear_winner_is_named() -> None:
