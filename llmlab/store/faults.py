@@ -43,6 +43,8 @@ def explained(where: str, timeout: float) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise StoreError(explain(error, where, timeout)) from error
+    except OverflowError as error:
+        raise StoreError(f"the store {where} holds whole numbers of up to 64 bits; nothing was written") from error
 
 
 def explain(error: DBAPIError, where: str, timeout: float) -> str:
@@ -63,4 +65,4 @@ def _advice(error: BaseException | None, timeout: float) -> str:
             return advice
     if type(error).__module__.startswith("psycopg") and not state:
         return "cannot be reached. Check that the server runs, and the host, port and user in the URL"
-    return "failed"
+    return "refused this, and nothing was written"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import secrets
@@ -14,25 +13,22 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, CursorResult, Insert, Table, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Compiled
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy import Connection, CursorResult, insert, select, update
 
 from llmlab import settings
 from llmlab.errors import StoreError
-from llmlab.store import schema
+from llmlab.store import schema, statements
 from llmlab.store.codec import decode, encode, from_text, to_text
 from llmlab.store.engine import connect_to, in_memory, parsed, safe
 from llmlab.store.faults import explained
-from llmlab.store.tables import COLUMNS, HEAD, answers, prompts, rows, runs
+from llmlab.store.tables import COLUMNS, HEAD, answers, rows, runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # parameters of one IN (...): databases allow some thousands
 _CHUNK = 900
-# of how many recent answers the store remembers what text it holds
+# of how many recent answers and prompts the store knows what is stored
 _REMEMBERED = 100_000
 
 
@@ -57,10 +53,15 @@ class Store:
         address = parsed(self.url)
         self._name = safe(address)
         self._engine = connect_to(address, timeout)
-        self._sqlite = address.get_backend_name() == "sqlite"
+        dialect = self._engine.dialect
+        self._sqlite = dialect.name == "sqlite"
         # SQLite has one writer: our threads queue here, where waiting is fair and cheap
         self._writer = threading.RLock()
         self._memory = in_memory(address)
+        # made once: building them takes longer than running them
+        self._new_answers = statements.new_answers(dialect)
+        self._new_prompts = statements.new_prompts(dialect)
+        self._new_rows = statements.Rows(dialect)
         self._texts: OrderedDict[str, int] = OrderedDict()
         self._prompts: set[str] = set()
         self._closed = False
@@ -143,26 +144,21 @@ class Store:
             if new:
                 missing = [{"hash": digest, "text": new[digest]} for digest in sorted(new)]
                 connection.execute(self._new_prompts, missing)
-            self._put_rows(connection, encoded)
+            self._new_rows.put(connection, encoded)
+        if len(self._prompts) > _REMEMBERED:
+            self._prompts.clear()
         self._prompts.update(new)
 
     def results(self, run: str | None = None) -> list[dict[str, Any]]:
         """The rows of a run, the latest when None, in the order they were first stored."""
         with self._reading() as connection:
             if run is None:
-                run = connection.execute(select(runs.c.id).order_by(runs.c.number.desc()).limit(1)).scalar()
+                run = connection.execute(statements.latest_run()).scalar()
                 if run is None:
                     raise StoreError(f"the store {self._name} has no runs yet; `lab.evaluate` makes one")
             elif connection.execute(select(runs.c.id).where(runs.c.id == run)).first() is None:
                 raise StoreError(f"no run {run!r} in the store {self._name}; see `store.runs()`")
-            query = (
-                select(rows, prompts.c.text.label("prompt_text"), answers.c.reply)
-                .outerjoin(prompts, prompts.c.hash == rows.c.prompt)
-                .outerjoin(answers, (answers.c.key == rows.c.answer_key) & rows.c.shared_text)
-                .where(rows.c.run == run)
-                .order_by(rows.c.number)
-            )
-            return [_decoded_row(record) for record in _records(connection.execute(query))]
+            return [_decoded_row(record) for record in _records(connection.execute(statements.rows_of(run)))]
 
     def runs(self) -> pd.DataFrame:
         """All runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost."""
@@ -170,11 +166,7 @@ class Store:
 
         with self._reading() as connection:
             noted = connection.execute(select(runs).order_by(runs.c.number.desc())).mappings().all()
-            cells = connection.execute(
-                select(rows.c.run, rows.c.model, rows.c.benchmark, func.count())
-                .group_by(rows.c.run, rows.c.model, rows.c.benchmark)
-                .order_by(func.min(rows.c.number))
-            ).all()
+            cells = connection.execute(statements.cells()).all()
         by_run = defaultdict(list)
         for cell in cells:
             by_run[cell[0]].append(cell)
@@ -195,19 +187,7 @@ class Store:
 
     def usage(self, model: str, benchmark: str, protocol: str, limit: int = 10_000) -> list[tuple[int, int]]:
         """Input and output tokens of the latest stored answers to a benchmark, each answer once."""
-        query = (
-            select(rows.c.input_tokens, rows.c.output_tokens)
-            .where(
-                rows.c.model == to_text(model),
-                rows.c.benchmark == to_text(benchmark),
-                rows.c.protocol == to_text(protocol),
-                rows.c.input_tokens.is_not(None),
-                rows.c.output_tokens.is_not(None),
-            )
-            .group_by(rows.c.answer_key, rows.c.input_tokens, rows.c.output_tokens)
-            .order_by(func.max(rows.c.number).desc())
-            .limit(limit)
-        )
+        query = statements.usage_of(model, benchmark, protocol, limit)
         with self._reading() as connection:
             return [(record[0], record[1]) for record in connection.execute(query)]
 
@@ -255,33 +235,6 @@ class Store:
             connection.execution_options(llmlab_write=write)
             with connection.begin():
                 yield connection
-
-    @functools.cached_property
-    def _new_answers(self) -> ReturningInsert[str]:
-        return self._insert(answers).on_conflict_do_nothing().returning(answers.c.key)
-
-    @functools.cached_property
-    def _new_prompts(self) -> Insert:
-        return self._insert(prompts).on_conflict_do_nothing()
-
-    @functools.cached_property
-    def _new_rows(self) -> Compiled:
-        new = self._insert(rows)
-        names = [c.name for c in rows.c if c.name != "number"]
-        upsert = new.on_conflict_do_update(
-            index_elements=["run", "model", "benchmark", "protocol", "sample", "repeat"],
-            set_={name: new.excluded[name] for name in names},
-        )
-        return upsert.compile(dialect=self._engine.dialect, column_keys=names)
-
-    def _put_rows(self, connection: Connection, encoded: Sequence[dict[str, Any]]) -> None:
-        # straight to the driver: with this many columns SQLAlchemy's own parameter handling takes most of the time
-        order = getattr(self._new_rows, "positiontup", None)
-        values = encoded if order is None else [tuple(row[name] for name in order) for row in encoded]
-        connection.exec_driver_sql(str(self._new_rows), values)
-
-    def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
-        return sqlite.insert(table) if self._sqlite else postgresql.insert(table)
 
     # -- texts that are kept once -------------------------------------------------------------------------
 

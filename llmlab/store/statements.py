@@ -1,0 +1,96 @@
+"""The SQL that is more than one line, for SQLite and Postgres alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Insert, Select, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Compiled
+from sqlalchemy.sql.dml import ReturningInsert
+
+from llmlab.store.codec import to_text
+from llmlab.store.tables import answers, prompts, rows, runs
+
+
+def new_answers(dialect: Dialect) -> ReturningInsert[str]:
+    """Insert answers whose key is new, and give the keys that were."""
+    return _insert(answers, dialect).on_conflict_do_nothing().returning(answers.c.key)
+
+
+def new_prompts(dialect: Dialect) -> Insert:
+    """Insert prompts that are new."""
+    return _insert(prompts, dialect).on_conflict_do_nothing()
+
+
+class Rows:
+    """Insert rows, or replace those of the same item.
+
+    Straight through the driver: with this many columns SQLAlchemy's handling of parameters would take most of
+    the time.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        new = _insert(rows, dialect)
+        names = [c.name for c in rows.c if c.name != "number"]
+        upsert = new.on_conflict_do_update(
+            index_elements=["run", "model", "benchmark", "protocol", "sample", "repeat"],
+            set_={name: new.excluded[name] for name in names},
+        )
+        compiled: Compiled = upsert.compile(dialect=dialect, column_keys=names)
+        self.sql = str(compiled)
+        self.order: list[str] | None = getattr(compiled, "positiontup", None)
+
+    def put(self, connection: Connection, encoded: Sequence[dict[str, Any]]) -> None:
+        """Write rows whose values are those of the database already."""
+        if self.order is None:
+            connection.exec_driver_sql(self.sql, encoded)
+        else:
+            connection.exec_driver_sql(self.sql, [tuple(row[name] for name in self.order) for row in encoded])
+
+
+def latest_run() -> Select[str]:
+    """The id of the run that began last."""
+    return select(runs.c.id).order_by(runs.c.number.desc()).limit(1)
+
+
+def rows_of(run: str) -> Select[Any]:
+    """Rows of a run with their prompts, and the replies that hold their texts."""
+    return (
+        select(rows, prompts.c.text.label("prompt_text"), answers.c.reply)
+        .outerjoin(prompts, prompts.c.hash == rows.c.prompt)
+        .outerjoin(answers, (answers.c.key == rows.c.answer_key) & rows.c.shared_text)
+        .where(rows.c.run == run)
+        .order_by(rows.c.number)
+    )
+
+
+def cells() -> Select[Any]:
+    """Run, model, benchmark and number of rows, in the order they were first stored."""
+    return (
+        select(rows.c.run, rows.c.model, rows.c.benchmark, func.count())
+        .group_by(rows.c.run, rows.c.model, rows.c.benchmark)
+        .order_by(func.min(rows.c.number))
+    )
+
+
+def usage_of(model: str, benchmark: str, protocol: str, limit: int) -> Select[Any]:
+    """Input and output tokens of the latest answers, each answer once."""
+    return (
+        select(rows.c.input_tokens, rows.c.output_tokens)
+        .where(
+            rows.c.model == to_text(model),
+            rows.c.benchmark == to_text(benchmark),
+            rows.c.protocol == to_text(protocol),
+            rows.c.input_tokens.is_not(None),
+            rows.c.output_tokens.is_not(None),
+        )
+        .group_by(rows.c.answer_key, rows.c.input_tokens, rows.c.output_tokens)
+        .order_by(func.max(rows.c.number).desc())
+        .limit(limit)
+    )
+
+
+def _insert(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
