@@ -53,12 +53,14 @@ class Scripted(Model):
         self._lock = threading.Lock()
 
     @classmethod
-    def named(cls, name: str, options: Options | None = None, **settings: Any) -> Scripted:
+    def named(
+        cls, name: str, options: Options | None = None, *, seconds: float = 0.0, cost: float = 0.0, version: str = "1"
+    ) -> Scripted:
         """`scripted/echo` repeats the question; `scripted/constant` always says "A"."""
         script = _SCRIPTS.get(name.partition("/")[2])
         if script is None:
             raise UnknownName.among("scripted model", name, (f"scripted/{n}" for n in _SCRIPTS))
-        return cls(script, name, options, **settings)
+        return cls(script, name, options, seconds=seconds, cost=cost, version=version)
 
     def identity(self) -> Mapping[str, Any]:
         script = describe(self.script) if callable(self.script) else repr(self.script)
