@@ -53,6 +53,7 @@ def row(run: str, sample: str = "s1", **changes: Any) -> dict[str, Any]:
         "cached_tokens": None,
         "reasoning_tokens": None,
         "cost": 0.001,
+        "price": "genai-prices 0.2.3: openai/gpt-4o-mini",
         "judge_cost": 0.0,
         "seconds": 0.25,
         "first_token_seconds": NAN,

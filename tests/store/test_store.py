@@ -72,6 +72,12 @@ def test_rows_come_back_as_they_were_in_their_order(store: Store):
         assert same(read, {k: v for k, v in written.items() if k != "answer_key"})
 
 
+def test_columns_are_those_of_a_results_table():
+    from llmlab.results import frame
+
+    assert tuple(frame.COLUMNS) == COLUMNS
+
+
 def test_nan_and_none_are_told_apart(store: Store):
     run = store.start_run({})
     made = [
