@@ -50,6 +50,8 @@ MICRO: dict[str, str] = {
     "micro/hellaswag": "hellaswag",
     "micro/mmlu": "mmlu",
     "micro/truthfulqa": "truthfulqa",
+    "micro/truthfulqa_binary": "truthfulqa_binary",
+    "micro/truthfulqa_gen": "truthfulqa_gen",
     "micro/truthfulqa_mc1": "truthfulqa_mc1",
 }
 ALIASES: dict[str, str] = {

@@ -38,6 +38,8 @@ class RowsBenchmark(Benchmark):
     """Splits that shots may come from: the first one that is there."""
     most_shots: ClassVar[int | None] = None
     """Where examples are part of a fixed wording, how many there are."""
+    embedded_chance: ClassVar[float | None] = None
+    """Score of guessing on the embedded rows, where it differs."""
     always_drops_itself: ClassVar[bool] = False
     """Draw one shot more and drop the item, even when the shots come from another split."""
 
@@ -58,7 +60,9 @@ class RowsBenchmark(Benchmark):
         self.split = split or self.source.split
         self.given_source = source
         if source == "embedded":
-            self.card = _embedded(self.card)
+            self.card = _embedded(self.card, self.embedded_chance)
+            # numbers on our own rows must never pass for those of the real benchmark
+            name = name if name.startswith("micro/") else f"micro/{name}"
         changed = {"shots": shots != self.usual_shots, "split": self.split != self.source.split}
         super().__init__(name + _settings({k: getattr(self, k) for k, differs in changed.items() if differs}))
 
@@ -169,13 +173,14 @@ class RowsBenchmark(Benchmark):
         return table
 
 
-def _embedded(card: Card) -> Card:
+def _embedded(card: Card, chance: float | None) -> Card:
     return replace(
         card,
         title=f"{card.title} form, micro-world",
         source="embedded",
         licence="Apache-2.0",
         description=f"{card.description} (embedded micro-world; says nothing about the real {card.title})",
+        chance=card.chance if chance is None else chance,
         n=None,
     )
 

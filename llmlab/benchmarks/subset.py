@@ -19,7 +19,7 @@ class Subset(Benchmark):
     def __init__(self, whole: Benchmark, ids: Sequence[str], name: str) -> None:
         super().__init__(name)
         self.whole = whole
-        self.card = whole.card  # type: ignore[misc]  # a part has the card of its whole
+        self.card = whole.card
         self.version = whole.version
         self.protocols = whole.protocols
         self.judged = whole.judged

@@ -84,6 +84,7 @@ class TruthfulQA(_Primed):
     """
 
     card = _card("mc2", 0.45, "Probability given to the true answers")
+    embedded_chance = 0.4
     source: ClassVar[Source] = Source(_HUB, "truthful_qa", "multiple_choice", _REVISION, "validation")
 
     def sample(self, row: Row) -> Sample:
@@ -121,6 +122,7 @@ class TruthfulQAMC1(TruthfulQA):
     """The same query; the value is mc1."""
 
     card = _card("mc1", 0.23, "The true answer is the most likely one")
+    embedded_chance = 0.25
 
 
 class TruthfulQABinary(_Primed):

@@ -16,9 +16,9 @@ from llmlab.types import Sample, Score
 _PLAIN = r"(?:\d{1,3}(?:[,'\u00a0\u202f\u2009]\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}\b)?"
 _NUMBER = re.compile(
     # a minus sign after a letter, digit or bracket is an operation or a dash, not a sign
-    rf"(?P<sign>(?<![\w)\]])[-+\u2212])?\s?[$€£¥]?\s?"
-    rf"(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s?[/\u2044]\s?(?P<bottom>\d+)(?![\d/])(?P<percent2>\s?%)?"
-    rf"|(?P<sign1>(?<![\w)\]])[-+\u2212])?[$€£¥]?(?<![\w.])(?P<plain>{_PLAIN})(?P<percent>\s?%)?"
+    rf"(?P<sign>(?<![\w)\]])[-+\u2212])?(?:[$€£¥](?P<sign2>[-\u2212])?)?(?<![\w./])"
+    r"(?:(?:(?P<whole>\d{1,15})\s+)?(?P<top>\d{1,15})\s?[/\u2044]\s?(?P<bottom>\d{1,15})(?![\d/])"
+    rf"|(?P<plain>{_PLAIN}))(?P<percent>\s?%)?"
 )
 
 
@@ -43,8 +43,8 @@ def numbers(text: str) -> list[Number]:
 
 
 def _number(match: re.Match[str]) -> Number:
-    sign = -1 if (match["sign"] or match["sign1"] or "+") in "-\u2212" else 1
-    percent = bool(match["percent"] or match["percent2"])
+    sign = -1 if (match["sign"] or match["sign2"] or "+") in "-\u2212" else 1
+    percent = match["percent"] is not None
     if match["plain"] is not None:
         value = float(re.sub(r"[,'\u00a0\u202f\u2009]", "", match["plain"]))
     elif int(match["bottom"]) == 0:
