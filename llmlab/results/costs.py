@@ -37,7 +37,7 @@ def cost(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 def _line(rows: pd.DataFrame, level: float) -> dict[str, Any]:
     answered = rows[rows["error"] == ""]
-    total, _ = cost_of(rows)
+    total, _ = cost_of(rows["cost"].to_numpy(), (rows["error"] == "").to_numpy())
     right = float(answered["score"].sum())
     per_call = _per_call(answered, level)
     judged = rows["judge_cost"].fillna(0.0).sum() if len(rows) else NAN
@@ -78,9 +78,8 @@ def frontier(results: Results, benchmark: str | None = None) -> pd.DataFrame:
 class Choice:
     """A recommendation with its evidence.
 
-    model is None when no price is known. shown says whether the items suffice to exclude, at the level of the
-    intervals, that the model is worse than the best one by more than `within`; if not, the choice rests on the
-    measured difference alone.
+    model is None when no price is known. shown says whether the interval of the difference excludes that the model
+    is worse than the best one by more than `within`; if not, the choice rests on the measured difference alone.
     """
 
     model: str | None
@@ -94,10 +93,7 @@ class Choice:
 
 
 def cheapest(results: Results, within: float = 0.02, benchmark: str | None = None) -> Choice:
-    """The cheapest model whose score is at most `within` below the best one's, by paired differences.
-
-    A model that is shown to be good enough (the whole interval above -within) is preferred to one that only
-    measured so.
+    """The cheapest model whose measured score is at most `within` below the best one's, paired by item.
 
     Raises:
         DataError: when the results hold several benchmarks or protocols and `benchmark` does not choose.
@@ -112,31 +108,22 @@ def cheapest(results: Results, within: float = 0.02, benchmark: str | None = Non
     best = str(table.sort_values("score", ascending=False, kind="stable")["model"].iloc[0])
     lines = records(compare(chosen.samples, best).table) if len(table) > 1 else []
     gaps = {best: (0.0, 0.0), **{str(line["model"]): (line["difference"], line["low"]) for line in lines}}
-    affordable = [str(m) for m in priced["model"]]
-    shown = next((m for m in affordable if m in gaps and gaps[m][1] >= -within), None)
-    measured = next((m for m in affordable if m in gaps and gaps[m][0] >= -within), None)
-    model = shown or measured
+    model = next((str(m) for m in priced["model"] if m in gaps and gaps[m][0] >= -within), None)
     if model is None:
         return Choice(
             None, name, within, False, f"No priced model is within {100 * within:g} points of {best} on {name}."
         )
-    line = priced[priced["model"] == model].iloc[0]
-    return Choice(model, name, within, shown is not None, _why(model, best, name, within, line, gaps[model], shown))
-
-
-def _why(
-    model: str, best: str, name: str, within: float, line: Any, gap: tuple[float, float], shown: str | None
-) -> str:
-    price = f"{display.dollars(line['per_1000'])} per 1000 answers"
+    price = f"{display.dollars(float(priced.loc[priced['model'] == model, 'per_1000'].iloc[0]))} per 1000 answers"
     if model == best:
-        return f"{model} scores highest on {name} and nothing cheaper is within {100 * within:g} points: {price}."
-    measured = f"{display.points(gap[0])} points against {best}, at worst {display.points(gap[1])}, n = {line['n']}"
-    if shown:
-        return f"{model} is within {100 * within:g} points of {best} on {name} ({measured}) at {price}."
-    return (
-        f"{model} measured within {100 * within:g} points of {best} on {name}, but n is too small to show it "
-        f"({measured}); {price}."
-    )
+        why = f"{model} scores highest on {name} and nothing cheaper is within {100 * within:g} points: {price}."
+        return Choice(model, name, within, True, why)
+    difference, low = gaps[model]
+    shown = low >= -within
+    n = int(next(line["n"] for line in lines if line["model"] == model))
+    measured = f"{display.points(difference)} points, at worst {display.points(low)}, n = {n:,}"
+    doubt = "" if shown else "; n is too small to show it"
+    why = f"{model} is within {100 * within:g} points of {best} on {name} ({measured}{doubt}) at {price}."
+    return Choice(model, name, within, shown, why)
 
 
 def _one_benchmark(results: Results, benchmark: str | None) -> Results:

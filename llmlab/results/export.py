@@ -28,7 +28,8 @@ def to_csv(frame: pd.DataFrame, path: Path) -> Path:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame({**flat, **{_safe(name): values for name, values in numbers.items()}})
-    table.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
+    # with RFC 4180's line ends the csv module quotes a lone carriage return too
+    table.to_csv(path, index=False, encoding="utf-8", lineterminator="\r\n")
     return path
 
 

@@ -115,12 +115,13 @@ def _typed(values: list[Any], kind: str, name: str) -> Any:
 
 
 def _unknown(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+    # pandas' NA is neither equal to itself nor a truth value, so it is known by its name
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
 
 
 def _text(value: Any) -> str:
+    if type(value) is str and value.isascii():  # nearly all, and quick to tell
+        return value
     if _unknown(value):
         return ""
     # half of a surrogate pair, which a provider's JSON may hold, cannot be stored as UTF-8

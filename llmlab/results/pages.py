@@ -13,6 +13,7 @@ from llmlab.results.frame import records
 if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 class Page:
@@ -25,10 +26,10 @@ class Page:
 
     def save(self, path: str | Path) -> Path:
         """Write a page that needs nothing else; gives the path."""
-        return write(Path(path), "page.html.j2", title=self.title, body=self.html)
+        return write(Path(path), "page.html.j2", title=self.title, body=_made(self.html))
 
     def _repr_html_(self) -> str:
-        return fragment("part", body=self.html)
+        return fragment("part", body=_made(self.html))
 
     def __repr__(self) -> str:
         return self.text
@@ -65,6 +66,13 @@ def environment() -> Environment:
     # the stylesheet is ours; inside <style> it must not be escaped
     made.globals["style"] = lambda: Markup(made.get_template("style.css").render())  # noqa: S704
     return made
+
+
+def _made(html: str) -> Markup:
+    """HTML that our templates made, in which everything foreign is escaped already."""
+    from markupsafe import Markup
+
+    return Markup(html)  # noqa: S704
 
 
 # -- one item -------------------------------------------------------------------------------------------------

@@ -126,7 +126,11 @@ class Results:
         return costs.cost(self.samples)
 
     def cheapest(self, within: float = 0.02, benchmark: str | None = None) -> Choice:
-        """The cheapest model that is not shown, or not likely, to be worse than the best by more than `within`."""
+        """The cheapest model whose score is at most `within` below the best one's, and whether n suffices to show it.
+
+        Raises:
+            DataError: when the results hold several benchmarks or protocols and `benchmark` does not choose.
+        """
         from llmlab.results import costs
 
         return costs.cheapest(self, within, benchmark)
@@ -307,4 +311,5 @@ def _item(frame: pd.DataFrame, item: str | int, benchmark: str | None) -> pd.Dat
     if len(found) > 1:
         listed = ", ".join(f"{sample} ({name})" for name, sample in found[:5])
         raise DataError(f"{item!r} fits {len(found)} items: {listed}; give the whole id, and benchmark=")
-    return frame[(frame["benchmark"] == found[0][0]) & (frame["sample"] == found[0][1])]
+    rows: pd.DataFrame = frame[(frame["benchmark"] == found[0][0]) & (frame["sample"] == found[0][1])]
+    return rows

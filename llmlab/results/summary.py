@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmlab import stats
 from llmlab.results.frame import GROUP, records
@@ -31,84 +35,116 @@ def flags(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def items(frame: pd.DataFrame, score: str = "score") -> pd.DataFrame:
+def items(frame: pd.DataFrame) -> pd.DataFrame:
     """One scored row per item: repeats are averaged first, failed ones left out."""
-    scored = frame[~failed(frame) & frame[score].notna()]
-    by_item = scored.groupby([*GROUP, "sample"], sort=False)
-    return by_item.agg(score=(score, "mean"), cluster=("cluster", "first")).reset_index()
+    by_item = frame[~failed(frame)].groupby([*GROUP, "sample"], sort=False)
+    return by_item.agg(score=("score", "mean"), cluster=("cluster", "first")).reset_index()
+
+
+def places(frame: pd.DataFrame) -> list[tuple[dict[str, str], Any]]:
+    """Where the rows behind each score are, benchmark by benchmark, in the order of the rows."""
+    indices: Any = frame.groupby(GROUP, sort=False).indices  # tuple of the key -> positions of its rows
+    found = [(dict(zip(GROUP, key, strict=True)), rows) for key, rows in indices.items()]
+    ranks = [
+        {value: i for i, value in enumerate(dict.fromkeys(zip(*(frame[name] for name in names), strict=True)))}
+        for names in (["benchmark"], ["benchmark_version", "protocol", "metric"], ["model"])
+    ]
+
+    def rank(group: tuple[dict[str, str], Any]) -> tuple[int, int, int]:
+        key = group[0]
+        kind = key["benchmark_version"], key["protocol"], key["metric"]
+        return ranks[0][key["benchmark"],], ranks[1][kind], ranks[2][key["model"],]
+
+    return sorted(found, key=rank)
 
 
 def groups(frame: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
-    """The rows behind each score, benchmark by benchmark, in the order of the rows."""
-    found = [(dict(zip(GROUP, map(str, key), strict=True)), rows) for key, rows in frame.groupby(GROUP, sort=False)]
-    place = {name: i for i, name in enumerate(dict.fromkeys(frame["benchmark"]))}
-    models = {name: i for i, name in enumerate(dict.fromkeys(frame["model"]))}
-    kinds = {
-        kind: i for i, kind in enumerate(dict.fromkeys(zip(frame["benchmark_version"], frame["protocol"], strict=True)))
-    }
-    return sorted(
-        found,
-        key=lambda g: (
-            place[g[0]["benchmark"]],
-            kinds[g[0]["benchmark_version"], g[0]["protocol"]],
-            models[g[0]["model"]],
-        ),
-    )
+    """The rows behind each score, in the same order."""
+    return [(key, frame.iloc[rows]) for key, rows in places(frame)]
 
 
 def summary(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """The table that `Results.summary` gives; its docstring names the columns."""
     import pandas as pd
 
-    lines = [{**key, **_line(rows, level)} for key, rows in groups(frame)]
-    return pd.DataFrame(lines, columns=[*GROUP, *_line(frame.iloc[:0], level)])
+    # plain arrays: many small groups would spend their time inside pandas
+    needed = frame[["sample", "cluster", "score", "chance", "cost", "seconds", "error"]].join(flags(frame))
+    columns = {str(name): needed[name].to_numpy() for name in needed.columns}
+    lines = [
+        {**key, **_line({name: values[rows] for name, values in columns.items()}, level)} for key, rows in places(frame)
+    ]
+    nothing = _line({name: values[:0] for name, values in columns.items()}, level)
+    return pd.DataFrame(lines, columns=[*GROUP, *nothing])
 
 
-def _line(rows: pd.DataFrame, level: float) -> dict[str, Any]:
-    per_item = items(rows)
-    estimate = stats.mean(per_item["score"], per_item["cluster"].tolist(), level, bounds=(0.0, 1.0))
-    low, high = lost_bounds(rows)
-    total, per_call = cost(rows)
-    answered = rows[rows["error"] == ""]
+def _line(rows: dict[str, NDArray[Any]], level: float) -> dict[str, Any]:
+    scored = ~rows["failed"]
+    estimate = item_mean(rows["sample"][scored], rows["score"][scored], rows["cluster"][scored], level, (0.0, 1.0))
+    low, high = _lost_bounds(rows)
+    answered = rows["error"] == ""
+    total, per_call = cost(rows["cost"], answered)
+    seconds = rows["seconds"][answered & ~np.isnan(rows["seconds"])]
     return {
         "n": estimate.n,
         "score": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
-        "chance": float(rows["chance"].iloc[0]) if len(rows) else NAN,
+        "chance": float(rows["chance"][0]) if len(scored) else NAN,
         "low_if_all_wrong": low,
         "high_if_all_right": high,
-        "answers": len(rows),
-        **{str(name): int(column.sum()) for name, column in flags(rows).items()},
+        "answers": len(scored),
+        **{name: int(rows[name].sum()) for name in COUNTERS},
         "cost": total,
         "cost_per_1000": 1000 * per_call,
-        "seconds": float(answered["seconds"].median()),
+        "seconds": float(np.median(seconds)) if len(seconds) else NAN,
     }
 
 
-def lost_bounds(rows: pd.DataFrame) -> tuple[float, float]:
+def item_mean(
+    samples: NDArray[Any],
+    values: NDArray[np.float64],
+    clusters: NDArray[Any],
+    level: float,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> stats.Estimate:
+    """Mean over items of what was measured once or more often for each: repeats are averaged first."""
+    means, first = _per_item(samples, values)
+    return stats.mean(means, clusters[first].tolist(), level, bounds)
+
+
+def _per_item(samples: NDArray[Any], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The mean value of each item, and the place of its first row."""
+    import pandas as pd
+
+    codes, names = pd.factorize(samples)
+    first = np.zeros(len(names), dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return np.bincount(codes, weights=values, minlength=len(names)) / np.bincount(codes, minlength=len(names)), first
+
+
+def _lost_bounds(rows: dict[str, NDArray[Any]]) -> tuple[float, float]:
     """Score had every lost answer been wrong, and had every one been right.
 
     Lost on the low side are failed rows. On the high side also answers that were cut off, empty or could not be
     read: a run that lost answers to the token limit must not look like a worse model. A refusal is an answer.
     """
-    lost, flag = failed(rows), flags(rows)
-    doubtful = lost | flag["truncated"] | flag["empty"] | flag["unparsable"]
-    wrong = rows["score"].mask(lost, 0.0)
-    right = rows["score"].mask(doubtful, 1.0)
-    by_item = [scores.groupby(rows["sample"]).mean().mean() for scores in (wrong, right)]
-    return float(by_item[0]), float(by_item[1])
+    if not len(rows["score"]):
+        return NAN, NAN
+    doubtful = rows["failed"] | rows["truncated"] | rows["empty"] | rows["unparsable"]
+    wrong = np.where(rows["failed"], 0.0, rows["score"])
+    right = np.where(doubtful, 1.0, rows["score"])
+    return tuple(float(_per_item(rows["sample"], scores)[0].mean()) for scores in (wrong, right))  # type: ignore[return-value]  # two of them
 
 
-def cost(rows: pd.DataFrame) -> tuple[float, float]:
+def cost(paid: NDArray[np.float64], answered: NDArray[np.bool_]) -> tuple[float, float]:
     """US dollars in total and per answered row; NaN when any answer has no known price.
 
     Failed calls add what they are known to have cost.
     """
-    answered = rows["error"] == ""
-    paid = rows["cost"]
-    total = float(paid[answered].sum(skipna=False)) + float(paid[~answered].sum())
-    return (total if len(rows) else NAN), float(paid[answered].mean(skipna=False)) if answered.any() else NAN
+    if not len(paid):
+        return NAN, NAN
+    total = float(paid[answered].sum() + np.nansum(paid[~answered]))
+    return total, float(paid[answered].mean()) if answered.any() else NAN
 
 
 def metrics(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -117,11 +153,12 @@ def metrics(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     lines = []
     for key, rows in groups(frame):
+        samples, clusters, lost = (c.to_numpy() for c in (rows["sample"], rows["cluster"], failed(rows)))
         for name in dict.fromkeys(name for found in rows["metrics"] for name in found):
-            values = rows.assign(_metric=[found.get(name, NAN) for found in rows["metrics"]])
-            per_item = items(values, "_metric")
+            values = np.array([found.get(name, NAN) for found in rows["metrics"]], dtype=np.float64)
+            known = ~np.isnan(values) & ~lost
             # no bounds: a metric may be in [0, 100]
-            estimate = stats.mean(per_item["score"], per_item["cluster"].tolist(), level)
+            estimate = item_mean(samples[known], values[known], clusters[known], level)
             numbers = {"n": estimate.n, "value": estimate.value, "low": estimate.low, "high": estimate.high}
             lines.append({**key, "metric": name, **numbers})
     return pd.DataFrame(lines, columns=[*GROUP, "n", "value", "low", "high"])

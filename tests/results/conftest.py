@@ -114,6 +114,12 @@ def _rows():
     return make_rows
 
 
+@pytest.fixture(scope="session")
+def module_rows():
+    """For fixtures that live longer than a test: the functions that make many rows, and a failed one."""
+    return make_rows, make_failed
+
+
 @pytest.fixture(name="results")
 def _results():
     return lambda rates, **settings: Results(make_rows(rates, **settings))

@@ -107,7 +107,7 @@ def test_different_protocols_or_versions_are_not_compared_unless_asked(row, colu
 
 
 def test_what_cannot_be_compared_is_noted_beside_what_can(row):
-    made = pair(row, [0, 1], [1, 1]) + [row(model="c", sample="0", protocol="letter")]
+    made = [*pair(row, [0, 1], [1, 1]), row(model="c", sample="0", protocol="letter")]
     comparison = Results(made).compare("a")
     assert list(comparison.table["model"]) == ["b"]
     assert comparison.notes[0].startswith("c is not compared with a on micro/arc: they were asked differently")
@@ -128,7 +128,7 @@ def test_models_without_a_common_item_are_refused(row):
 
 
 def test_an_unknown_baseline_is_refused_with_a_guess(row):
-    with pytest.raises(UnknownName, match="No model in these results 'micro/bsae'. Did you mean 'micro/base'"):
+    with pytest.raises(UnknownName, match=r"No model in these results 'micro/bsae'\. Did you mean 'micro/base'"):
         Results([row()]).compare("micro/bsae")
 
 
@@ -154,10 +154,10 @@ def test_a_comparison_shows_itself(rows):
 def test_equal_models_are_told_apart_at_most_at_the_stated_rate(rows):
     # three comparisons against one baseline, all the same model: together at most 5 % of the tables claim anything
     wrong = 0
-    for seed in range(40):
+    for seed in range(25):
         table = Results(rows(dict.fromkeys("abcd", 0.5), n=60, seed=seed)).compare("a").table
         wrong += (table["p_holm"] < 0.05).any()
-    assert wrong <= 5
+    assert wrong <= 3
 
 
 def test_title_names_the_leader_only_when_it_is_shown(rows):

@@ -168,8 +168,8 @@ def test_results_without_metrics_give_an_empty_table(row):
 
 
 def test_coverage_of_the_summarys_interval(rows):
-    rates = np.random.default_rng(0).uniform(0.3, 0.9, size=60)
+    rates = np.random.default_rng(0).uniform(0.3, 0.9, size=40)
     lines = [only(Results(rows({"a": rate}, n=50, seed=i))) for i, rate in enumerate(rates)]
     # the generator adds noise of 0.1 to a uniform hardness, which keeps the rate away from the ends
     hits = sum(line["low"] <= rate <= line["high"] for line, rate in zip(lines, rates, strict=True))
-    assert hits >= 52
+    assert hits >= 34
