@@ -80,7 +80,8 @@ def test_agreement_over_answers_is_krippendorffs_alpha() -> None:
         return f"Verdict: {'correct' if 'Paris' in request.prompt.split('<<answer')[1] else 'incorrect'}"
 
     def lenient(request: Request) -> str:
-        return f"Verdict: {'correct' if 'a' in request.prompt.split('<<answer')[1].split('<<end')[0][20:] else 'incorrect'}"
+        answer = request.prompt.split("<<answer")[1].split("<<end")[0][20:]
+        return f"Verdict: {'correct' if 'a' in answer else 'incorrect'}"
 
     panel = jury([Scripted(strict, "strict"), Scripted(lenient, "lenient")], how="majority")
     answers = ["Paris", "Milan", "Rome", "Paris!", "Bonn", "Oslo", "Malta", "Paris."]
