@@ -136,9 +136,9 @@ spend = Table(
 # what a person sees of a row, in the order of the Results table
 COLUMNS = tuple(
     """
-    run model benchmark benchmark_version protocol sample cluster tags repeat prompt text answer target score metrics
-    explanation parsed finish_reason refused truncated empty error error_kind input_tokens output_tokens cached_tokens
-    reasoning_tokens cost price judge_cost seconds first_token_seconds model_version prompt_hash seed cached attempts notes
-    applied dropped provenance chance metric
+    run model benchmark benchmark_version protocol sample cluster tags repeat prompt text answer target score
+    metrics explanation parsed finish_reason refused truncated empty error error_kind input_tokens output_tokens
+    cached_tokens reasoning_tokens cost price judge_cost seconds first_token_seconds model_version prompt_hash
+    seed cached attempts notes applied dropped provenance chance metric
     """.split()  # noqa: SIM905  # 44 names read better than 44 quoted ones
 )

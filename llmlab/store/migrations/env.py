@@ -8,7 +8,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     version_table=VERSION_TABLE,
-    render_as_batch=True,  # SQLite can hardly alter a table; a batch writes a new one
 )
 with context.begin_transaction():
     context.run_migrations()
