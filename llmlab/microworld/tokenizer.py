@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ CHAT_TEMPLATE = (
 )
 
 
+@cache
 def train_tokenizer(vocabulary: int = 2048, documents: int = 30_000, seed: int = 0) -> Tokenizer:
     """Learn the merges from the training stream. Digits stay single, every byte has a token."""
     tokenizer = Tokenizer(models.BPE())
