@@ -60,9 +60,7 @@ class Ledger:
                 return
             if math.isnan(amount):
                 why = reason or f"{what} has no known price"
-                raise BudgetExceeded(
-                    f"a budget of ${self.budget:.2f} cannot be kept: {why}; or run without a budget"
-                )
+                raise BudgetExceeded(f"a budget of ${self.budget:.2f} cannot be kept: {why}; or run without a budget")
             # a hair of tolerance, so that float addition never refuses the last affordable call
             if self.spent + self.reserved + amount > self.budget * (1 + 1e-12):
                 raise BudgetExceeded(

@@ -43,9 +43,7 @@ class Price(NamedTuple):
 UNPRICED = Price(NAN, "")
 
 
-def price(
-    model: str, usage: Usage, *, when: datetime | None = None, version: str = "", batch: bool = False
-) -> Price:
+def price(model: str, usage: Usage, *, when: datetime | None = None, version: str = "", batch: bool = False) -> Price:
     """What a call cost.
 
     Args:
@@ -240,8 +238,7 @@ def _tiers(rate: Any) -> _Tiers | None:
 
 def _has_variant(info: ModelInfo, day: date, key: str, value: str) -> bool:
     return any(
-        variant.when.get(key) == value
-        and (variant.constraint is None or variant.constraint.active(_noon(day)))
+        variant.when.get(key) == value and (variant.constraint is None or variant.constraint.active(_noon(day)))
         for variant in info.price_variants or ()
     )
 
