@@ -112,6 +112,8 @@ def score_decision(sample: Sample, decision: Decision) -> Score:
     """The verdict on a decision among the sample's choices."""
     if decision.choice is None:
         return Score(0.0, None, "no choice could be read", {"acc": 0.0}, parsed=False)
+    if sample.target is None:
+        return Score(math.nan, decision.text, "the sample has no target")
     right = float(decision.choice == sample.target)
     metrics = {"acc": right}
     probability = decision.probabilities[sample.target] if isinstance(sample.target, int) else math.nan

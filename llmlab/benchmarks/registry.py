@@ -74,7 +74,7 @@ _SUITES = frozenset({".csv", ".json", ".jsonl", ".yaml", ".yml"})
 
 
 def benchmark(
-    name: str | os.PathLike[str] | Benchmark | Iterable[Sample | Mapping[str, Any]], **settings: Any
+    name: str | os.PathLike[str] | Benchmark | Iterable[Sample | Mapping[str, Any]], /, **settings: Any
 ) -> Benchmark:
     """A benchmark by name, or a suite of your own.
 
@@ -97,7 +97,6 @@ def benchmark(
     if not isinstance(name, str) or _is_suite(name):
         from llmlab.benchmarks.suite import suite
 
-        _check_settings("a suite", suite, settings)
         return suite(name, **settings)
     plain, written = _split_settings(name)
     full = resolve(plain)
@@ -186,7 +185,7 @@ def _load(full: str) -> Any:
 
 
 def _check_settings(what: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> None:
-    known = set(inspect.signature(make).parameters) - {"self", "name", "samples"}
+    known = set(inspect.signature(make).parameters) - {"self", "name"}
     for setting in settings:
         if setting not in known:
             raise UnknownName.among(f"setting of {what}", setting, known)

@@ -161,19 +161,23 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
+    where = f"{path}:1"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
+            while True:
+                columns = reader.fieldnames
+                # a cell may have line breaks in it: the row begins after the one before it ended
+                where = f"{path}:{reader.line_num + 1}"
+                row = next(reader, None)
+                if row is None:
+                    return
                 # DictReader files surplus cells under None and missing ones as None
                 if None in row:
-                    raise DataError(
-                        f"{where}: more cells than the {len(reader.fieldnames or ())} columns of the header"
-                    )
+                    raise DataError(f"{where}: more cells than the {len(columns or ())} columns of the header")
                 yield Row({k: v for k, v in row.items() if v not in (None, "")}, where)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+        raise DataError(f"{where}: not CSV ({error})") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 

@@ -94,7 +94,7 @@ def _by_text(plain: str, options: Sequence[str], text: str, letters: str) -> int
     if len(named) == 1:
         return named[0]
     # "A" alone could be the article
-    lone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", re.sub(r"\bA (?=[a-z])", "", text)))
+    lone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", re.sub(r"\bA (?!or |and )(?=[a-z])", "", text)))
     return letters.index(lone.pop()) if len(lone) == 1 and not named else None
 
 

@@ -16,8 +16,8 @@ from llmlab.types import Sample, Score
 _PLAIN = r"(?:\d{1,3}(?:[,'\u00a0\u202f\u2009]\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}\b)?"
 _NUMBER = re.compile(
     # a minus sign after a letter, digit or bracket is an operation or a dash, not a sign
-    rf"(?P<sign>(?<![\w)\]])[-+\u2212])?(?:[$€£¥](?P<sign2>[-\u2212])?)?(?<![\w./])"
-    r"(?:(?:(?P<whole>\d{1,15})\s+)?(?P<top>\d{1,15})\s?[/\u2044]\s?(?P<bottom>\d{1,15})(?![\d/])"
+    rf"(?P<sign>(?<![\w)\]])[-+\u2212])?(?:[$€£¥](?P<sign2>[-\u2212])?)?(?<![\w.])"
+    r"(?:(?<!/)(?:(?P<whole>\d{1,15})\s+)?(?P<top>\d{1,15})\s?[/\u2044]\s?(?P<bottom>\d{1,15})(?![\d/])"
     rf"|(?P<plain>{_PLAIN}))(?P<percent>\s?%)?"
 )
 

@@ -4,8 +4,8 @@
     python tests/benchmarks/golden_prompts.py --rows FOLDER     # on a folder of real rows; nothing of it is kept
     python tests/benchmarks/golden_prompts.py --write           # stores the golden values that `make test` reads
 
-It makes a virtual environment of its own with lm-eval 0.4.13, gives that tool's tasks the same rows in place of the hub,
-and compares what each asks and how each scores the same replies. Splits that a folder lacks for shots (HellaSwag and
+It makes a virtual environment of its own with lm-eval 0.4.13, gives that tool's tasks the same rows in place of the
+hub, and compares what each asks and how each scores the same replies. Splits that a folder lacks for shots (HellaSwag and
 WinoGrande have no `train` there) are filled, for both sides, with the rows of the scored split.
 """
 

@@ -18,7 +18,8 @@ def test_five_shots_are_usual_and_in_the_order_of_the_development_split() -> Non
     made = benchmark("mmlu", source=OWN)
     ((context, continuations),) = made.query(first(made), "loglikelihood").pairs
     assert context.startswith(
-        "The following are multiple choice questions (with answers) about elementary mathematics.\n\nWhat is 1 plus 2?\n"
+        "The following are multiple choice questions (with answers) about elementary mathematics.\n\n"
+        "What is 1 plus 2?\n"
     )
     assert context.count("Answer:") == 6
     assert continuations == (" A", " B", " C", " D")
@@ -49,7 +50,7 @@ def test_subjects_select_rows_of_the_whole_set_or_their_own_files(tmp_path: Path
 
 
 def test_unknown_subject_is_an_error_with_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="world_religion'.*Did you mean 'world_religions'"):
+    with pytest.raises(UnknownName, match=r"world_religion'.*Did you mean 'world_religions'"):
         benchmark("mmlu", subjects=["world_religion"], source=OWN).samples()
 
 

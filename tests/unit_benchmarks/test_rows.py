@@ -52,7 +52,7 @@ def test_repeated_rows_leave_enough_shots(tmp_path: Path) -> None:
 
 def test_more_shots_than_rows_is_an_error_that_says_how_many_there_are() -> None:
     made = benchmark("arc_easy", shots=7, source=OWN)
-    with pytest.raises(DataError, match="7 shots are asked for, but the split 'train' .* has 6 rows"):
+    with pytest.raises(DataError, match=r"7 shots are asked for, but the split 'train' .* has 6 rows"):
         made.query(first(made), "loglikelihood")
 
 

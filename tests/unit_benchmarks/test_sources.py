@@ -50,7 +50,7 @@ def test_folder_that_does_not_exist_is_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DataError, match="neither 'hub', 'embedded' nor a folder"):
         sources.place(SOURCE, "main", "test", tmp_path / "absent")
     monkeypatch.setenv("LLMLAB_BENCHMARKS", str(tmp_path / "absent"))
-    with pytest.raises(DataError, match="LLMLAB_BENCHMARKS=.*absent is not a folder"):
+    with pytest.raises(DataError, match=r"LLMLAB_BENCHMARKS=.*absent is not a folder"):
         sources.place(SOURCE, "main", "test")
 
 
