@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import math
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import stats
 from llmlab.stats import (
     Estimate,
     bootstrap,
@@ -30,8 +30,9 @@ binary = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40)
 scores = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 
 
-def test_examples_in_the_docstrings_hold():
-    assert doctest.testmod(stats).failed == 0
+@pytest.mark.parametrize("part", ["anytime", "estimate", "means", "pairs", "planning", "resampling"])
+def test_examples_in_the_docstrings_hold(part):
+    assert doctest.testmod(importlib.import_module(f"llmlab.stats.{part}")).failed == 0
 
 
 # -- proportions ----------------------------------------------------------------------------------------------
