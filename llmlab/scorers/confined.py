@@ -96,15 +96,18 @@ def _words(error: BaseException) -> str:
 def _namespaces() -> bool:
     """Leave the network and the other processes behind, where the system lets an ordinary user do so.
 
-    The end of the namespace's first process is the end of all others in it, and it ends with its parent.
+    The end of the namespace's first process is the end of all others in it, and it ends with the one that started it.
     """
     libc = _libc()
-    if libc is None or libc.unshare(_NEWUSER | _NEWNET | _NEWPID | _NEWIPC) != 0:
+    if libc is None:
         return False
-    _continue_in_child()
     libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if libc.unshare(_NEWUSER | _NEWNET | _NEWPID | _NEWIPC) != 0:
+        return False
     # the first process of a namespace does not heed the signal that ends computing time, the second does
-    _continue_in_child()
+    for _ in range(2):
+        _continue_in_child()
+        libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     return True
 
 

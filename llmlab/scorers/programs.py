@@ -48,7 +48,7 @@ def code(
     Args:
         test: Python that raises when the program is wrong, normally `assert` lines; it sees the program's names. None
             takes `sample.metadata["test"]`.
-        timeout: seconds of computing time; on the clock three times as long.
+        timeout: seconds of computing time; on the clock five times as long.
         memory_mb: address space in MiB.
         allow_code: your consent to running what models write on this machine.
 

@@ -25,7 +25,7 @@ from llmlab.errors import LabError
 
 _SCRIPT = Path(__file__).with_name("confined.py")
 _KEPT = 10_000
-_WAITING = 3.0
+_WAITING = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Limits:
     """What a program may use.
 
     Attributes:
-        seconds: computing time, rounded up to a whole second by the system. The clock on the wall may show three times
+        seconds: computing time, rounded up to a whole second by the system. The clock on the wall may show five times
             as much, so that a busy machine does not turn right programs into wrong ones.
         memory_mb: address space, in MiB; Python itself takes about 30.
         file_mb: size of each file it writes, in MiB.
