@@ -87,8 +87,10 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between tries that a test can afford."""
+def new_providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Waits between tries that a test can afford; afterwards no connections and nothing learned is left."""
     from llmlab.models import remote
 
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    yield
+    remote.forget()

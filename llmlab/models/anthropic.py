@@ -8,10 +8,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from llmlab.models import faults
-from llmlab.models.stops import cut, until
 from llmlab.models.wire import WireModel
 from llmlab.settings import config
-from llmlab.types import Chunk, FinishReason, Options, Request, Response, Usage
+from llmlab.types import FinishReason, Options, Request, Response, Usage
 
 _FINISH: dict[str | None, FinishReason] = {
     "end_turn": "stop",
@@ -73,9 +72,8 @@ class AnthropicModel(WireModel):
         reply = self._post("/v1/messages", self._body(request))
         try:
             blocks = reply["content"]
-            text = "".join(b["text"] for b in blocks if b["type"] == "text")
             return Response(
-                cut(text, request.options.stop),
+                "".join(b["text"] for b in blocks if b["type"] == "text"),
                 finish_reason=_FINISH.get(reply.get("stop_reason"), "unknown"),
                 usage=usage(reply.get("usage")),
                 model_version=reply.get("model") or "",
@@ -84,23 +82,18 @@ class AnthropicModel(WireModel):
         except (KeyError, IndexError, TypeError, AttributeError):
             raise faults.nonsense(self.name, "the answer has no content", str(reply)) from None
 
-    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
+    def _send_stream(self, request: Request) -> Generator[str, None, Response]:
         heard = _Heard()
-        pieces: list[str] = []
-        events = self._events("/v1/messages", self._body(request) | {"stream": True})
-        for piece in until(heard.read(events), request.options.stop):
-            pieces.append(piece)
-            yield Chunk(piece)
+        yield from heard.read(self._events("/v1/messages", self._body(request) | {"stream": True}))
         if not heard.complete:
-            raise faults.nonsense(self.name, "the stream ended before the answer was complete", "".join(pieces))
-        response = Response(
-            "".join(pieces),
+            raise faults.nonsense(self.name, "the stream ended before the answer was complete")
+        return Response(
+            "",
             finish_reason=_FINISH.get(heard.finish, "unknown"),
             usage=usage(heard.usage),
             model_version=heard.version,
             reasoning="".join(heard.reasoning),
         )
-        yield Chunk("", response)
 
     def _body(self, request: Request) -> dict[str, Any]:
         options = request.options
@@ -113,7 +106,7 @@ class AnthropicModel(WireModel):
         if system:
             body["system"] = system
         body |= {k: v for k in ("temperature", "top_p", "top_k") if (v := getattr(options, k)) is not None}
-        # white space alone is an error there; `cut` sees to it
+        # white space alone is an error there; it is seen to afterwards
         if stop := [s for s in options.stop or () if s.strip()]:
             body["stop_sequences"] = stop
         output: dict[str, Any] = {}

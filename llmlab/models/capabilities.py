@@ -112,3 +112,9 @@ def capabilities(name: str, base_url: str, api_version: str = "") -> Capabilitie
         if key not in _known:
             _known[key] = Capabilities(name, api_version)
         return _known[key]
+
+
+def forget() -> None:
+    """Start anew, as in a new process."""
+    with _known_lock:
+        _known.clear()

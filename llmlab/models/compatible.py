@@ -15,8 +15,7 @@ from llmlab import settings
 from llmlab.errors import BadRequest, DataError, NeedsLocalModel
 from llmlab.models import faults
 from llmlab.models.openai import FINISH, OpenAIModel, usage, version
-from llmlab.models.stops import cut
-from llmlab.types import NAN, Chunk, ContinuationLogprob, Options, Request, Response
+from llmlab.types import NAN, ContinuationLogprob, Options, Request, Response
 
 _ECHO = "echo"
 
@@ -60,7 +59,7 @@ class CompatibleModel(OpenAIModel):
         try:
             choice = reply["choices"][0]
             return Response(
-                cut(choice["text"], request.options.stop),
+                choice["text"],
                 finish_reason=FINISH.get(choice.get("finish_reason"), "unknown"),
                 usage=usage(reply.get("usage")),
                 model_version=version(reply),
@@ -68,10 +67,10 @@ class CompatibleModel(OpenAIModel):
         except (KeyError, IndexError, TypeError, AttributeError):
             raise faults.nonsense(self.name, "the answer has no text", str(reply)) from None
 
-    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
+    def _send_stream(self, request: Request) -> Generator[str, None, Response]:
         if request.template is not False:
             return (yield from super()._send_stream(request))
-        return (yield from self._stream_body("/completions", self._text_body(request), request))
+        return (yield from self._stream_body("/completions", self._text_body(request)))
 
     def _text_body(self, request: Request) -> dict[str, Any]:
         body = self._body(request)

@@ -53,9 +53,11 @@ def failure(model: str, status: int, words: str, *, retry_after: float | None = 
 
 def unreachable(model: str, error: BaseException, seconds: float) -> ProviderError:
     """The error for a call without a complete answer; `error` or its cause is the transport's exception."""
-    chain = [error, error.__cause__, error.__context__]
-    kinds = {cls.__name__ for e in chain if e is not None for cls in type(e).__mro__}
-    cause = next((str(e) for e in chain[1:] if e is not None and str(e)), str(error))
+    inner = error.args[0] if error.args else None  # where requests and urllib3 keep the cause
+    chain = [error.__cause__, error.__context__, getattr(inner, "reason", inner), error]
+    found = [e for e in chain if isinstance(e, BaseException)]
+    kinds = {cls.__name__ for e in found for cls in type(e).__mro__}
+    cause = next((str(e) for e in found if str(e)), "")
     sent = not kinds & {"ConnectError", "ConnectTimeout", "PoolTimeout", "NewConnectionError", "ConnectTimeoutError"}
     if any(name.endswith(("TimeoutException", "Timeout", "DeadlineExceeded")) for name in kinds):
         return Timeout(f"{model}: no answer within {seconds:g} s", paid=sent)

@@ -13,8 +13,7 @@ from llmlab.errors import ProviderError
 from llmlab.models import faults
 from llmlab.models.capabilities import refused_option, supports
 from llmlab.models.remote import RemoteModel, decided, declined
-from llmlab.models.stops import cut, until
-from llmlab.types import Chunk, Decision, FinishReason, Options, Protocol, Request, Response, TokenLogprob, Usage
+from llmlab.types import Decision, FinishReason, Options, Protocol, Request, Response, TokenLogprob, Usage
 
 _BLOCKED = "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII LANGUAGE MODEL_ARMOR ESCALATION PUP_LIMITED_DISABLED"
 FINISH: dict[str | None, FinishReason] = {
@@ -58,14 +57,13 @@ class GoogleModel(RemoteModel):
         import httpx2
         from google import genai
 
-        timeout = httpx2.Timeout(self.timeout, connect=min(self.timeout, 10.0))
         limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=1000)
         http = {
             "base_url": self.base_url,
             # one attempt is said, not left unset: for decisions the SDK's default is five
             "retry_options": {"attempts": 1},
             "timeout": int(self.timeout * 1000),
-            "httpx_client": httpx2.Client(limits=limits, timeout=timeout, follow_redirects=True),
+            "client_args": {"limits": limits},
         }
         return genai.Client(api_key=key, vertexai=False, http_options=http)
 
@@ -77,15 +75,12 @@ class GoogleModel(RemoteModel):
             )
         heard = Heard()
         text = "".join(heard.read([self._json(reply.sdk_http_response.body)]))
-        return heard.response(self.name, cut(text, request.options.stop))
+        return heard.response(self.name, text)
 
-    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
+    def _send_stream(self, request: Request) -> Generator[str, None, Response]:
         heard = Heard()
-        pieces: list[str] = []
-        for piece in until(heard.read(self._chunks(request)), request.options.stop):
-            pieces.append(piece)
-            yield Chunk(piece)
-        yield Chunk("", heard.response(self.name, "".join(pieces)))
+        yield from heard.read(self._chunks(request))
+        return heard.response(self.name)
 
     def _chunks(self, request: Request) -> Generator[Any, None, None]:
         with self._faults():
@@ -128,7 +123,7 @@ class GoogleModel(RemoteModel):
         if options.max_tokens is not None:
             config["max_output_tokens"] = options.max_tokens
         if options.stop:
-            config["stop_sequences"] = list(options.stop[:5])  # more are an error; `cut` sees to the rest
+            config["stop_sequences"] = list(options.stop[:5])  # more are an error; the rest is seen to afterwards
         if options.effort is not None:
             config["thinking_config"] = {"thinking_level": options.effort}
         if options.top_logprobs is not None:
@@ -208,7 +203,7 @@ class Heard:
                     else:
                         yield part.get("text") or ""
 
-    def response(self, model: str, text: str) -> Response:
+    def response(self, model: str, text: str = "") -> Response:
         """The whole answer. A blocked prompt is a refusal without words."""
         if self.finish is None and not self.blocked:
             raise faults.nonsense(model, "the answer ended before it was complete", text)

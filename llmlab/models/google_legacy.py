@@ -18,8 +18,7 @@ from llmlab.errors import MissingPackage
 from llmlab.models import faults
 from llmlab.models.google import GoogleModel, Heard, contents
 from llmlab.models.remote import RemoteModel
-from llmlab.models.stops import cut, until
-from llmlab.types import Chunk, Options, Request, Response
+from llmlab.types import Options, Request, Response
 
 _configuring = threading.Lock()
 
@@ -46,42 +45,30 @@ class GoogleLegacyModel(RemoteModel):
         # its clients come from a global configuration
         with _configuring:
             client.configure(api_key=key, transport="rest", client_options={"api_endpoint": self.base_url})
-            return client.get_default_generative_client()
-
-    def close(self) -> None:
-        """Nothing: the package keeps its connections for itself."""
+            made = client.get_default_generative_client()
+        made.close = made.transport.close  # what every other client calls it
+        return made
 
     def _send(self, request: Request) -> Response:
         with self._faults():
-            reply = self._ask(request, stream=False)
-            wire = _wire(reply._result)
+            reply = self.client.generate_content(self._proto(request), timeout=self.timeout, retry=None)
         heard = Heard()
-        text = "".join(heard.read([wire]))
-        return heard.response(self.name, cut(text, request.options.stop))
+        text = "".join(heard.read([_wire(reply)]))
+        return heard.response(self.name, text)
 
-    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
+    def _send_stream(self, request: Request) -> Generator[str, None, Response]:
         heard = Heard()
-        pieces: list[str] = []
-        for piece in until(heard.read(self._chunks(request)), request.options.stop):
-            pieces.append(piece)
-            yield Chunk(piece)
-        yield Chunk("", heard.response(self.name, "".join(pieces)))
-
-    def _chunks(self, request: Request) -> Generator[Any, None, None]:
-        from google.generativeai.types import BlockedPromptException
-
         with self._faults():
+            replies = self.client.stream_generate_content(self._proto(request), timeout=self.timeout, retry=None)
             try:
-                for chunk in self._ask(request, stream=True):
-                    yield _wire(chunk._result)
-            except BlockedPromptException as blocked:  # whole answers say so, streams raise
-                yield _wire(blocked.args[0])
+                yield from heard.read(map(_wire, replies))
+            finally:
+                replies.cancel()  # a stream that was left early holds its connection otherwise
+        return heard.response(self.name)
 
-    def _ask(self, request: Request, stream: bool) -> Any:
+    def _proto(self, request: Request) -> Any:
+        """The request as the package builds it; sent by us, as it would use the client configured last."""
         options = request.options
-        system = "\n\n".join(m.content for m in request.messages if m.role == "system")
-        model = _sdk().GenerativeModel(self.id, system_instruction=system or None)
-        model._client = self.client  # the one of this key and URL, not the latest that was configured
         wanted: dict[str, Any] = {
             "temperature": options.temperature,
             "top_p": options.top_p,
@@ -92,11 +79,10 @@ class GoogleLegacyModel(RemoteModel):
         if options.schema is not None:
             wanted |= {"response_mime_type": "application/json", "response_schema": dict(options.schema)}
         config = {k: v for k, v in wanted.items() if v is not None} | dict(options.extra or {})
-        return model.generate_content(
-            contents(request),
-            generation_config=config or None,
-            stream=stream,
-            request_options={"timeout": self.timeout, "retry": None},
+        system = "\n\n".join(m.content for m in request.messages if m.role == "system")
+        model = _sdk().GenerativeModel(self.id, system_instruction=system or None)
+        return model._prepare_request(
+            contents=contents(request), generation_config=config or None, tools=None, tool_config=None
         )
 
     @contextmanager

@@ -64,3 +64,9 @@ def limiter(provider: str, base_url: str) -> Limiter:
     """The limiter of this process for a provider at a URL."""
     with _lock:
         return _limiters.setdefault((provider, base_url), Limiter())
+
+
+def forget() -> None:
+    """Start anew, as in a new process."""
+    with _lock:
+        _limiters.clear()

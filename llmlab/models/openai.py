@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 from llmlab.models import faults
 from llmlab.models.capabilities import supports
 from llmlab.models.remote import decided, declined
-from llmlab.models.stops import cut, until
 from llmlab.models.wire import WireModel
 from llmlab.types import (
-    Chunk,
     Decision,
     FinishReason,
     Options,
@@ -64,7 +62,7 @@ class OpenAIModel(WireModel):
             message = choice["message"]
             refusal = message.get("refusal")
             return Response(
-                cut(refusal or message.get("content") or "", request.options.stop),
+                refusal or message.get("content") or "",
                 finish_reason="refusal" if refusal else FINISH.get(choice.get("finish_reason"), "unknown"),
                 usage=usage(reply.get("usage")),
                 model_version=version(reply),
@@ -74,29 +72,25 @@ class OpenAIModel(WireModel):
         except (KeyError, IndexError, TypeError, AttributeError):
             raise faults.nonsense(self.name, "the answer has no message", str(reply)) from None
 
-    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
-        return (yield from self._stream_body("/chat/completions", self._body(request), request))
+    def _send_stream(self, request: Request) -> Generator[str, None, Response]:
+        return (yield from self._stream_body("/chat/completions", self._body(request)))
 
-    def _stream_body(self, path: str, body: Mapping[str, Any], request: Request) -> Generator[Chunk, None, None]:
+    def _stream_body(self, path: str, body: Mapping[str, Any]) -> Generator[str, None, Response]:
         body = {**body, "stream": True}
         if "stream_options" not in self.capabilities.refused:
             body["stream_options"] = {"include_usage": True}
         heard = _Heard()
-        pieces: list[str] = []
-        for piece in until(heard.read(self._events(path, body)), request.options.stop):
-            pieces.append(piece)
-            yield Chunk(piece)
+        yield from heard.read(self._events(path, body))
         if heard.finish is None:
-            raise faults.nonsense(self.name, "the stream ended before the answer was complete", "".join(pieces))
-        response = Response(
-            "".join(pieces),
+            raise faults.nonsense(self.name, "the stream ended before the answer was complete")
+        return Response(
+            "",
             finish_reason="refusal" if heard.refused else FINISH.get(heard.finish, "unknown"),
             usage=usage(heard.usage),
             model_version=heard.version,
             reasoning="".join(heard.reasoning),
             logprobs=_logprobs(heard.choices),
         )
-        yield Chunk("", response)
 
     def _send_decision(self, request: Request, choices: Sequence[str]) -> Decision:
         question = {
@@ -127,7 +121,7 @@ class OpenAIModel(WireModel):
         if options.max_tokens is not None:
             body[self.limit_field] = options.max_tokens
         if options.stop:
-            body["stop"] = list(options.stop[:4])  # more are an error; `cut` sees to the rest
+            body["stop"] = list(options.stop[:4])  # more are an error; the rest is seen to afterwards
         if options.effort is not None:
             body["reasoning_effort"] = options.effort
         if options.top_logprobs is not None:

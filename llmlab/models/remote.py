@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 from llmlab import ledger, prices, settings
 from llmlab.errors import BadRequest, ProviderError, RateLimited
+from llmlab.models import capabilities, limiter
 from llmlab.models.base import Model
-from llmlab.models.capabilities import capabilities
 from llmlab.models.faults import RefusedOption
-from llmlab.models.limiter import limiter
+from llmlab.models.stops import cut, until
 from llmlab.types import NAN, Attempt, Chunk, Decision, Options, Prompt, Protocol, Request, Response
 
 FIRST_WAIT = 0.5
@@ -68,8 +68,8 @@ class RemoteModel(Model):
         self.key_env = key_env or self.default_key_env
         self.timeout = timeout
         self.tries = tries
-        self.limiter = limiter(self.provider, self.base_url)
-        self.capabilities = capabilities(name, self.base_url, self.api_version)
+        self.limiter = limiter.limiter(self.provider, self.base_url)
+        self.capabilities = capabilities.capabilities(name, self.base_url, self.api_version)
         self._key()
 
     # -- what a provider writes ---------------------------------------------------------------------------
@@ -78,8 +78,8 @@ class RemoteModel(Model):
         """Make the call once. Raises ProviderError."""
         raise NotImplementedError
 
-    def _send_stream(self, request: Request) -> Generator[Chunk, None, None]:
-        """Make the call once and yield pieces as they come, the Response in the last."""
+    def _send_stream(self, request: Request) -> Generator[str, None, Response]:
+        """Make the call once and yield pieces as they come; return the Response, whose text is not looked at."""
         raise NotImplementedError
 
     def _send_decision(self, request: Request, choices: Sequence[str]) -> Decision:
@@ -135,13 +135,14 @@ class RemoteModel(Model):
         raise AssertionError("the last try raises")
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[Chunk]:
-        for attempt in self._tries(self._complete(prompt, options)):
-            with attempt, closing(self._send_stream(attempt.request)) as chunks:
-                for chunk in chunks:
-                    attempt.heard(chunk.text)
-                    if chunk.response is not None:
-                        chunk = replace(chunk, response=attempt.done(chunk.response))
-                    yield chunk
+        request = self._complete(prompt, options)
+        for attempt in self._tries(request):
+            with attempt, closing(self._send_stream(attempt.request)) as generator:
+                pieces = _Pieces(generator)
+                for piece in until(pieces, request.options.stop):
+                    attempt.heard(piece)
+                    yield Chunk(piece)
+                yield Chunk("", attempt.done(pieces.response()))
                 return
 
     def _decide(self, request: Request, choices: Sequence[str], protocol: Protocol) -> Decision:
@@ -215,6 +216,9 @@ class Try:
     def done(self, response: Response) -> Response:
         """The finished response: priced, with the options that were sent and every try; settles the bill."""
         seconds = time.perf_counter() - self._started
+        text = cut(response.text, self.asked.options.stop)
+        if len(text) < len(response.text):
+            response = replace(response, text=text, finish_reason="stop")
         cost, source = prices.price(self.model.name, response.usage, version=response.model_version.partition(" ")[0])
         finished = replace(
             self.model._finish(response, self.asked),
@@ -241,6 +245,28 @@ class Try:
         self.attempts.append(Attempt(self._waited, time.perf_counter() - self._started, str(error)))
         self.error = error
         return math.isnan(self.first_token_seconds)
+
+
+class _Pieces:
+    """The pieces of a stream, and in the end its response with all of them as text."""
+
+    def __init__(self, generator: Generator[str, None, Response]) -> None:
+        self._generator = generator
+        self._said: list[str] = []
+        self._response = Response("")
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            try:
+                piece = next(self._generator)
+            except StopIteration as end:
+                self._response = end.value
+                return
+            self._said.append(piece)
+            yield piece
+
+    def response(self) -> Response:
+        return replace(self._response, text="".join(self._said))
 
 
 def _final(error: ProviderError, attempts: Sequence[Attempt], why: str = "") -> ProviderError:
@@ -282,3 +308,14 @@ def _forget(key: tuple[Any, ...], secret: str) -> None:
         client = _clients.pop((*key, secret), None)
     if client is not None:
         client.close()
+
+
+def forget() -> None:
+    """Close every client of this process, and forget what was learned of limits and refused options."""
+    with _clients_lock:
+        clients = list(_clients.values())
+        _clients.clear()
+    for client in clients:
+        client.close()
+    limiter.forget()
+    capabilities.forget()

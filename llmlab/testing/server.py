@@ -53,6 +53,7 @@ class ProviderServer:
 
     Attributes:
         requests: everything that was received, in order.
+        under_way, peak: requests that are being answered, and the most there were at once.
 
     Faults wait in a queue: `server.fail("rate_limited", times=2)`; each request takes the next one. For faults
     that depend on the request, set `server.fault` to a function of it.
@@ -75,7 +76,7 @@ class ProviderServer:
         self.requests: list[Received] = []
         self.fault: Callable[[Received], Fault | None] = lambda received: None
         self.peak = 0
-        self._under_way = 0
+        self.under_way = 0
         self._faults: deque[Fault] = deque()
         self._started = threading.Event()
 
@@ -101,6 +102,7 @@ class ProviderServer:
         return self.requests[-1]
 
     def __enter__(self) -> ProviderServer:
+        self._started.clear()
         self._thread = threading.Thread(target=self._run, name="llmlab-provider-server", daemon=True)
         self._thread.start()
         if not self._started.wait(10):
@@ -113,9 +115,10 @@ class ProviderServer:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def serve(self) -> None:
-        """Serve in this thread until interrupted."""
-        self._run()
+    def wait(self) -> None:
+        """Serve until interrupted."""
+        while self._thread.is_alive():
+            self._thread.join(1)
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -138,12 +141,12 @@ class ProviderServer:
             while True:
                 received = await _read(reader)
                 self.requests.append(received)
-                self._under_way += 1
-                self.peak = max(self.peak, self._under_way)
+                self.under_way += 1
+                self.peak = max(self.peak, self.under_way)
                 try:
                     alive = await self._reply(received, writer)
                 finally:
-                    self._under_way -= 1
+                    self.under_way -= 1
                 if not alive:
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -153,20 +156,28 @@ class ProviderServer:
 
     async def _reply(self, received: Received, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; whether the connection lives on."""
+        try:
+            return await self._answer_to(received, writer)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # an answer function that fails, or a request no client should have sent: said, not hidden
+            return await _send(writer, 400, {"error": {"message": f"the test server failed: {error!r}"}})
+
+    async def _answer_to(self, received: Received, writer: asyncio.StreamWriter) -> bool:
         fault = self._faults.popleft() if self._faults else self.fault(received)
         delay = self.latency + (fault.seconds if fault is not None else 0.0)
         if delay:
             await asyncio.sleep(delay)
-        form = next((f for f in _FORMATS if f.matches(received.path)), None)
-        if form is None or not isinstance(received.body, dict):
+        body = received.body if isinstance(received.body, dict) else {}
+        form = next((f for f in _FORMATS if f.matches(received.path, body)), None)
+        if form is None:
             return await _send(writer, 404, {"error": {"message": f"no such path: {received.path}"}})
         if fault is not None and fault.status is not None:
             headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
             return await _send(writer, fault.status, form.error(fault), headers)
-        refused = next((f for f in form.fields(received.body) if f in self.unsupported), None)
+        refused = next((f for f in form.fields(body) if f in self.unsupported), None)
         if refused is not None:
             return await _send(writer, 400, form.unsupported(refused))
-        ask = form.ask(received.path, received.body, self.version)
+        ask = form.ask(received.path, body, self.version)
         answer = self._answer(ask, fault)
         with_usage = fault is None or fault.kind != "no_usage"
         if ask.stream:

@@ -32,8 +32,8 @@ class Ask:
 class Format(Protocol):
     """One endpoint of one provider."""
 
-    def matches(self, path: str) -> bool:
-        """Whether a request to this path is in this format."""
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
+        """Whether a request is in this format."""
 
     def ask(self, path: str, body: Mapping[str, Any], version: str) -> Ask:
         """Read a request."""

@@ -21,7 +21,7 @@ _STOP = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "bloc
 
 
 class _Messages:
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
         return path.endswith("/v1/messages")
 
     def ask(self, path: str, body: Mapping[str, Any], version: str) -> Ask:

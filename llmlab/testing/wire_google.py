@@ -41,7 +41,7 @@ class _Google:
 
 
 class _Generate(_Google):
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
         return bool(re.search(r"/models/[^/]+:(stream)?[gG]enerateContent", path))
 
     def ask(self, path: str, body: Mapping[str, Any], version: str) -> Ask:
@@ -146,8 +146,8 @@ class _Generate(_Google):
 
 
 class _Decisions(_Google):
-    def matches(self, path: str) -> bool:
-        return bool(re.search(r"/v1beta/decisions", path))
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
+        return path.partition("?")[0].endswith("/decisions") and isinstance(body.get("questions"), dict)
 
     def ask(self, path: str, body: Mapping[str, Any], version: str) -> Ask:
         return Ask(f"{body['model']}-{version}", [{"role": "user", "content": body["input"]}], body)

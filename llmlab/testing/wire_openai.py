@@ -22,7 +22,7 @@ _ERRORS = {
 class _OpenAI:
     path: str
 
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
         return path.endswith(self.path)
 
     def fields(self, body: Mapping[str, Any]) -> list[str]:
@@ -128,7 +128,7 @@ class _Completions(_OpenAI):
 
     path = "/completions"
 
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
         return path.endswith(self.path) and not path.endswith(_Chat.path)
 
     def ask(self, path: str, body: Mapping[str, Any], version: str) -> Ask:
@@ -165,7 +165,10 @@ class _Completions(_OpenAI):
 
 
 class _Decisions(_OpenAI):
-    path = "/v1/decisions"
+    path = "/decisions"
+
+    def matches(self, path: str, body: Mapping[str, Any]) -> bool:
+        return path.endswith(self.path) and isinstance(body.get("questions"), list)
 
     def ask(self, path: str, body: Mapping[str, Any], version: str) -> Ask:
         given = body["input"]

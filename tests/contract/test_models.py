@@ -137,7 +137,9 @@ def test_decide_needs_two_different_choices(model: Model) -> None:
 
 
 def test_decide_by_a_protocol_it_lacks_says_which_it_has(model: Model) -> None:
-    lacking = next(p for p in ("loglikelihood", "decision", "letter_logprob", "generate") if p not in model.protocols[:-1])
+    lacking = next(
+        p for p in ("loglikelihood", "decision", "letter_logprob", "generate") if p not in model.protocols[:-1]
+    )
     with pytest.raises(UnknownName, match="Known: .*letter"):
         model.decide(QUESTION, CHOICES, protocol=lacking)
 
@@ -195,5 +197,3 @@ def test_options_are_reported_as_applied_or_dropped(model: Model) -> None:
     dropped = response.dropped if not response.trace else response.trace[-1].dropped
     for name, value in Options(seed=3, top_k=5, max_tokens=4, temperature=0.0).set().items():
         assert (getattr(applied, name) == value) != (name in dropped), name
-
-
