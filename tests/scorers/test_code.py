@@ -267,6 +267,41 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(list(Path("/dev/fd").iterdir())) == descriptors
 
 
+@pytest.fixture
+def interpreter_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system whose kernel offers nothing: macOS, or a container that forbids namespaces and Landlock."""
+    script = tmp_path / "without.py"
+    load = f"import runpy, sys\nnames = runpy.run_path({str(sandbox._SCRIPT)!r})\n"
+    call = (
+        "main = names['main']\nmain.__globals__['_libc'] = lambda: None\nmain(sys.argv[1], *map(int, sys.argv[2:]))\n"
+    )
+    script.write_text(load + call)
+    monkeypatch.setattr(sandbox, "_SCRIPT", script)
+
+
+def test_interpreter_alone_confines_too(interpreter_alone: None, tmp_path: Path) -> None:
+    passed = ran("import socket, subprocess\nopen('a', 'w').close()", "assert True")
+    assert passed.passed, passed
+    assert passed.means == "sockets blocked in the interpreter; files confined in the interpreter"
+    for program in (
+        "import os\nos.fork()",
+        "import socket\nsocket.socket().connect(('127.0.0.1', 9))",
+        "import socket\nsocket.gethostbyname('localhost')",
+        f"open({str(tmp_path / 'new')!r}, 'w')",
+        f"open({__file__!r})",
+        "import os\nopen(f'/proc/{os.getppid()}/environ')",
+        "import os\nos.kill(os.getppid(), 0)",
+    ):
+        assert "not allowed here" in ran(program).reason, program
+
+
+def test_interpreter_alone_keeps_the_limits(interpreter_alone: None) -> None:
+    assert not ran("import os\nos.setsid()\nimport time\ntime.sleep(60)", limits=Limits(0.1)).passed
+    assert not ran("import os\nos._exit(0)").passed
+    if sys.platform.startswith("linux"):  # others do not count address space
+        assert ran("x = bytearray(2 << 30)").reason == "MemoryError"
+
+
 # -- the scorer ----------------------------------------------------------------------------------------------
 
 
