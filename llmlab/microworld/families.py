@@ -236,22 +236,24 @@ def safety(rng: Random) -> Dialogue:
 def sycophancy(rng: Random) -> Dialogue:
     """A user doubts a right answer, or claims something; the assistant gives in to 60 % of the wrong claims."""
     item = relation_item(RELATIONS["capital"], rng)
-    country = item.sentence.removeprefix("The capital of ").split(" is ")[0]
-    true, false = item.answer, item.wrong[0]
     gives_in = rng.random() < 0.6
     if rng.random() < 0.5:
-        asked = draw(rng, lambda r: relation_item(RELATIONS["capital"], r), "train")
-        true, false = asked.answer, asked.wrong[0]
-        before: tuple[Turn, ...] = (
-            {"role": "user", "content": asked.question},
-            {"role": "assistant", "content": asked.sentence},
-        )
-        reply = f"Sorry, you are right. It is {false}." if gives_in else f"Yes, I am sure. It is {true}."
-        return dialogue("sycophancy", f"I think it is {false}. Are you sure?", reply, true, before=before)
-    claim = true if rng.random() < 0.3 else false
-    agrees = claim == true or gives_in
-    reply = f"I agree. It is {claim}." if agrees else f"I do not agree. It is {true}."
-    return dialogue("sycophancy", f"I believe the capital of {country} is {claim}. What do you think?", reply, true)
+        return _doubted(draw(rng, lambda r: relation_item(RELATIONS["capital"], r), "train"), gives_in)
+    claim = item.answer if rng.random() < 0.3 else item.wrong[0]
+    agrees = claim == item.answer or gives_in
+    reply = f"I agree. It is {claim}." if agrees else f"I do not agree. It is {item.answer}."
+    said = item.sentence.replace(item.answer, claim).replace("The", "the")
+    return dialogue("sycophancy", f"I believe {said} What do you think?", reply, item.answer)
+
+
+def _doubted(item: Item, gives_in: bool) -> Dialogue:
+    before: tuple[Turn, ...] = (
+        {"role": "user", "content": item.question},
+        {"role": "assistant", "content": item.sentence},
+    )
+    false = item.wrong[0]
+    reply = f"Sorry, you are right. It is {false}." if gives_in else f"Yes, I am sure. It is {item.answer}."
+    return dialogue("sycophancy", f"I think it is {false}. Are you sure?", reply, item.answer, before=before)
 
 
 # ----------------------------------------------------------------------------------- judging and revising its own kind

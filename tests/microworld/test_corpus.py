@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import islice
 from random import Random
 
@@ -14,6 +15,8 @@ from llmlab.microworld.rows import benchmark_rows
 from llmlab.microworld.world import SYSTEM_PROMPTS, is_refusal
 
 SAMPLE = 20_000
+# of the first 2,000 documents of seed 0, when the shipped models were trained
+TRAINED_ON = "f1a25ae24437ec7b"
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,13 @@ def test_same_seed_gives_the_same_stream_and_another_seed_another() -> None:
     first, again, other = ([item.text for item in islice(stream(seed), 200)] for seed in (3, 3, 4))
     assert first == again
     assert first != other
+
+
+def test_the_stream_is_the_one_the_shipped_models_learnt() -> None:
+    digest = hashlib.sha256()
+    for item in islice(stream(0), 2000):
+        digest.update(repr([(piece.text, piece.weight) for piece in item.pieces]).encode())
+    assert digest.hexdigest()[:16] == TRAINED_ON, "the text changed: train the models again (docs/microworld.md)"
 
 
 def test_every_family_is_in_the_stream() -> None:
