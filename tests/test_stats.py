@@ -161,6 +161,13 @@ def test_mean_of_nothing_is_nan():
     assert mean([], []).n == 0
 
 
+def test_measured_values_that_happen_to_be_0_are_no_proportion():
+    free = mean([0.0, 0.0, 0.0], proportion=False)
+    assert (free.low, free.value, free.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="0 or 1"):
+        mean([0.5, 1.0], proportion=True)
+
+
 def test_bounds_cut_the_interval():
     assert mean([0.0, 0.9, 1.0], bounds=(0, 1)).high == 1
     assert mean([0.0, 0.9, 1.0]).high > 1

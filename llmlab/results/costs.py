@@ -59,7 +59,7 @@ def _per_call(answered: pd.DataFrame, level: float) -> stats.Estimate:
     if answered["cost"].isna().any():
         return stats.Estimate(NAN, NAN, NAN, len(answered), level)
     per_item = answered.groupby("sample", sort=False).agg(cost=("cost", "mean"), cluster=("cluster", "first"))
-    return stats.mean(per_item["cost"], per_item["cluster"].tolist(), level, bounds=(0.0, math.inf))
+    return stats.mean(per_item["cost"], per_item["cluster"].tolist(), level, bounds=(0.0, math.inf), proportion=False)
 
 
 def frontier(results: Results, benchmark: str | None = None) -> pd.DataFrame:

@@ -45,6 +45,7 @@ def mean(
     clusters: Clusters | None = None,
     level: float = 0.95,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    proportion: bool | None = None,
 ) -> Estimate:
     """Mean of one score per item, with an interval that knows which items belong together.
 
@@ -54,6 +55,8 @@ def mean(
             own. With a single label for all items the interval speaks about that cluster, as without clusters.
         level: coverage, in (0, 1).
         bounds: where a mean can lie at all; the interval is cut there.
+        proportion: whether the values are verdicts, 0 or 1; None takes them so when all of them are. False is for
+            what is measured (dollars, seconds) and may be 0 or 1 by accident.
 
     Returns:
         The standard error is Miller's, clustered with the factor C / (C - 1), and the interval is Student's t with
@@ -74,7 +77,9 @@ def mean(
     n = len(x)
     codes, count = cluster_codes(clusters, n)
     clustered = "clustered " if count < n else ""
-    binary = bool(np.isin(x, (0.0, 1.0)).all())
+    binary = proportion is not False and bool(np.isin(x, (0.0, 1.0)).all())
+    if proportion and not binary:
+        raise ValueError("a proportion is a mean of verdicts that are 0 or 1; these values hold others")
     if n == 0:
         return Estimate(NAN, NAN, NAN, 0, level, "t")
     if binary and not clustered:

@@ -252,6 +252,11 @@ def test_cost_per_right_answer_and_tokens(row, failed):
     assert line["per_1000_low"] <= line["per_1000"] <= line["per_1000_high"]
 
 
+def test_answers_that_cost_nothing_cost_nothing_for_sure(row):
+    line = Results([row(sample=str(i), cost=0.0) for i in range(3)]).cost().iloc[0]
+    assert (line["per_1000_low"], line["per_1000"], line["per_1000_high"]) == (0, 0, 0)
+
+
 def test_cost_of_no_right_answer_is_unknown(row):
     assert math.isnan(Results([row(score=0.0)]).cost().loc[0, "per_right"])
 
