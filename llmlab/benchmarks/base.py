@@ -72,9 +72,6 @@ class Benchmark:
     version: str = "1"
     protocols: tuple[Protocol, ...] = ("generate",)
 
-    judged: bool = False
-    """Whether scoring an answer asks a model: such answers are scored side by side."""
-
     def __init__(self, name: str) -> None:
         self.name = name
 

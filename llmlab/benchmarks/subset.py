@@ -22,7 +22,6 @@ class Subset(Benchmark):
         self.card = whole.card
         self.version = whole.version
         self.protocols = whole.protocols
-        self.judged = whole.judged
         wanted = set(ids)
         self._samples = [s for s in whole.samples() if s.id in wanted]
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from llmlab.results import Results
     from llmlab.store import Store
 
+_SLOW = 0.05
+"""Seconds of scoring one answer from which the others are scored by several threads."""
+
 
 def evaluate(
     models: Models,
@@ -186,13 +189,21 @@ class Run:
         means = {label: rowing.running_mean(*s) for label, s in self._scores.items()}
         self.bar.update(len(made), means, self.bill.spent, self._failed)
 
-    def _scored(self, answers: Sequence[Answer]) -> Iterable[rowing.Scored | None]:
-        """Scores of the answers; those that ask a judge are scored side by side."""
-        if len(answers) > 1 and any(a.unit.cell.benchmark.judged for a in answers):
-            with ThreadPoolExecutor(min(len(answers), self.threads)) as pool:
-                calls = [pool.submit(contextvars.copy_context().run, _score, a) for a in answers]
-                return [call.result() for call in calls]
-        return map(_score, answers)
+    def _scored(self, answers: Sequence[Answer]) -> list[rowing.Scored | None]:
+        """Scores of the answers, side by side when scoring turns out slow (judges, code that is run)."""
+        scored = []
+        for i, answer in enumerate(answers):
+            began = time.perf_counter()
+            scored.append(_score(answer))
+            if time.perf_counter() - began > _SLOW and i + 1 < len(answers):
+                return scored + self._scored_side_by_side(answers[i + 1 :])
+        return scored
+
+    def _scored_side_by_side(self, answers: Sequence[Answer]) -> list[rowing.Scored | None]:
+        with ThreadPoolExecutor(min(len(answers), self.threads)) as pool:
+            # the caller's ledgers are context variables: each thread gets its own copy of the context
+            calls = [pool.submit(contextvars.copy_context().run, _score, a) for a in answers]
+            return [call.result() for call in calls]
 
     def _row(self, answer: Answer, scored: rowing.Scored | None) -> dict[str, Any]:
         row = rowing.row(answer.unit, answer.reply, answer.error, self.config["seed"], scored)

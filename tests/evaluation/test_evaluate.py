@@ -317,3 +317,29 @@ def test_interceptors_can_be_benchmarked_and_their_inner_calls_are_paid(store: s
     with lab.ledger() as spending:
         row = run(model.through(twice_asked), Doubling(1), store=store).samples.iloc[0]
     assert row.cost == 1.0 and spending.spent == 1.0 and row.model == "scripted/right+twice_asked"
+
+
+def test_slow_scorers_work_side_by_side_and_their_cost_is_counted(store: str) -> None:
+    here, most, lock = 0, 0, threading.Lock()
+
+    def judge(request: Request) -> str:
+        nonlocal here, most
+        with lock:
+            here += 1
+            most = max(most, here)
+        time.sleep(0.1)
+        with lock:
+            here -= 1
+        return "fine"
+
+    class Judged(Doubling):
+        judge = Scripted(judge, "scripted/judge", cost=0.01)
+
+        def score(self, sample, reply):
+            self.judge.generate(f"Is {reply.text} right?")
+            return super().score(sample, reply)
+
+    with lab.ledger() as spending:
+        table = run(right(), Judged(30), store=store).samples
+    assert most > 1
+    assert table.judge_cost.tolist() == pytest.approx([0.01] * 30) and spending.spent == pytest.approx(0.3)
