@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,18 +155,27 @@ def _items(results: Results) -> list[dict[str, Any]]:
 
 
 def _provenance(results: Results) -> dict[str, Any]:
-    import llmlab
-
     frame = results.samples
     runs = [name for name in dict.fromkeys(frame["run"]) if name]
     seeds = [str(seed) for seed in dict.fromkeys(frame["seed"].dropna())]
     facts = [
-        ("made with", f"llmlab {llmlab.__version__}, Python {platform.python_version()}, {platform.system()}"),
+        ("this page made with", _versions()),
         ("runs", ", ".join(runs)),
         ("seed", ", ".join(seeds)),
         ("answers taken from the store", f"{int(frame['cached'].sum()):,} of {len(frame):,}"),
     ]
     return {"facts": [(name, value) for name, value in facts if value], "cells": _settings(frame)}
+
+
+def _versions() -> str:
+    """Python, the system, and the packages here that answers can depend on."""
+    import llmlab
+
+    found = [f"llmlab {llmlab.__version__}", f"Python {platform.python_version()}", platform.system()]
+    for package in ("torch", "transformers", "openai", "anthropic", "google-genai", "genai-prices"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return ", ".join(found)
 
 
 def _settings(frame: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
