@@ -108,6 +108,7 @@ class Run:
         self.config = config
         self.id = store.start_run(_config(plan, config), _versions())
         self.work = work
+        self._plan = {(u.cell.label, u.cell.benchmark.name, u.sample.id, u.repeat): i for i, u in enumerate(work)}
         self.threads = threads
         self.watch = Watch(work, until) if until is not None else None
         self.rows: list[dict[str, Any]] = []
@@ -217,10 +218,14 @@ class Run:
         self._failed += bool(row["error"])
         return row
 
+    def _place(self, row: dict[str, Any]) -> int:
+        """Where a row was planned; answers come in any order."""
+        return self._plan[row["model"], row["benchmark"], row["sample"], row["repeat"]]
+
     def _results(self) -> Results:
         from llmlab.results import Results
 
-        results = Results(self.rows, status=self.status)
+        results = Results(sorted(self.rows, key=self._place), status=self.status)
         if self.watch is not None:
             results.decisions = self.watch.summary(self.rows, len(self.work))
         return results

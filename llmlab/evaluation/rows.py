@@ -80,8 +80,8 @@ def _asked(unit: Unit, seed: int) -> dict[str, Any]:
         "target": _target(sample),
         "prompt_hash": query.request.prompt_hash if query.request else unit.key,
         "seed": seed,
-        "chance": cell.benchmark.card.chance,
-        "metric": cell.benchmark.card.metric,
+        "chance": cell.benchmark.chance(cell.protocol),
+        "metric": cell.benchmark.metric(cell.protocol),
     }
 
 

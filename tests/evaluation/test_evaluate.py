@@ -322,7 +322,7 @@ def test_interceptors_can_be_benchmarked_and_their_inner_calls_are_paid(store: s
 def test_slow_scorers_work_side_by_side_and_their_cost_is_counted(store: str) -> None:
     here, most, lock = 0, 0, threading.Lock()
 
-    def judge(request: Request) -> str:
+    def think(request: Request) -> str:
         nonlocal here, most
         with lock:
             here += 1
@@ -333,7 +333,7 @@ def test_slow_scorers_work_side_by_side_and_their_cost_is_counted(store: str) ->
         return "fine"
 
     class Judged(Doubling):
-        judge = Scripted(judge, "scripted/judge", cost=0.01)
+        judge = Scripted(think, "scripted/judge", cost=0.01)
 
         def score(self, sample, reply):
             self.judge.generate(f"Is {reply.text} right?")
@@ -343,3 +343,10 @@ def test_slow_scorers_work_side_by_side_and_their_cost_is_counted(store: str) ->
         table = run(right(), Judged(30), store=store).samples
     assert most > 1
     assert table.judge_cost.tolist() == pytest.approx([0.01] * 30) and spending.spent == pytest.approx(0.3)
+
+
+def test_rows_come_in_the_order_of_the_plan(store: str) -> None:
+    run(wrong(), store=store, n=10)  # so that the second model's answers are there first
+    table = run([right(), wrong()], store=store, n=20).samples
+    assert table.model.tolist() == ["scripted/right"] * 20 + ["scripted/wrong"] * 20
+    assert table["sample"].tolist()[:20] == table["sample"].tolist()[20:]
