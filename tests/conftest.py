@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from llmlab.testing import ProviderServer
@@ -16,6 +17,11 @@ from llmlab.testing import ProviderServer
 _SETTINGS = ("LLMLAB_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "AZURE_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _KEPT = ("LLMLAB_BENCHMARKS",)
+
+
+# how fast an example is drawn says something about the machine, nothing about the code
+hypothesis.settings.register_profile("llmlab", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("llmlab")
 
 
 class NetworkUse(AssertionError):
@@ -89,8 +95,8 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def new_providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits between tries that a test can afford; afterwards no connections and nothing learned is left."""
-    from llmlab.models import remote
+    from llmlab.models import remote, tries
 
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(tries, "FIRST_WAIT", 0.001)
     yield
     remote.forget()

@@ -15,6 +15,7 @@ from llmlab import settings
 from llmlab.errors import BadRequest, DataError, NeedsLocalModel
 from llmlab.models import faults
 from llmlab.models.openai import FINISH, OpenAIModel, usage, version
+from llmlab.models.tries import Tries
 from llmlab.types import NAN, ContinuationLogprob, Options, Request, Response
 
 _ECHO = "echo"
@@ -97,7 +98,7 @@ class CompatibleModel(OpenAIModel):
         # one token is generated and ignored: not every server takes 0
         request = replace(Request.of(context + continuation), options=Options(max_tokens=1, temperature=0.0))
         try:
-            for attempt in self._tries(replace(request, template=False)):
+            for attempt in Tries(self, replace(request, template=False)):
                 with attempt:
                     body = self._text_body(attempt.request) | {"echo": True, "logprobs": 1}
                     reply = self._post("/completions", body)

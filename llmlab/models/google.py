@@ -12,7 +12,7 @@ from llmlab import settings
 from llmlab.errors import ProviderError
 from llmlab.models import faults
 from llmlab.models.capabilities import refused_option, supports
-from llmlab.models.remote import RemoteModel, decided, declined
+from llmlab.models.remote import RemoteModel, connections, decided, declined, ssl_context
 from llmlab.types import Decision, FinishReason, Options, Protocol, Request, Response, TokenLogprob, Usage
 
 _BLOCKED = "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII LANGUAGE MODEL_ARMOR ESCALATION PUP_LIMITED_DISABLED"
@@ -54,16 +54,15 @@ class GoogleModel(RemoteModel):
         self.protocols = (*(p for p in own if supports(name, p)), "letter", "generate")
 
     def _connect(self, key: str) -> Any:
-        import httpx2
         from google import genai
 
-        limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=1000)
-        http = {
+        http: Any = {
             "base_url": self.base_url,
             # one attempt is said, not left unset: for decisions the SDK's default is five
             "retry_options": {"attempts": 1},
             "timeout": int(self.timeout * 1000),
-            "client_args": {"limits": limits},
+            "client_args": {"limits": connections(), "verify": ssl_context()},
+            "async_client_args": {"verify": ssl_context()},
         }
         return genai.Client(api_key=key, vertexai=False, http_options=http)
 
@@ -106,7 +105,7 @@ class GoogleModel(RemoteModel):
         try:
             found = wire["answers"]["choice"]["probabilities"]
             return decided(choices, [float(found[str(i)]) for i in range(len(choices))], response)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        except (KeyError, TypeError, ValueError):
             raise faults.nonsense(self.name, "the answer has no probabilities", str(wire)) from None
 
     def _config(self, request: Request) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class GoogleLegacyModel(RemoteModel):
         # its clients come from a global configuration
         with _configuring:
             client.configure(api_key=key, transport="rest", client_options={"api_endpoint": self.base_url})
-            made = client.get_default_generative_client()
+            made: Any = client.get_default_generative_client()
         made.close = made.transport.close  # what every other client calls it
         return made
 

@@ -1,34 +1,21 @@
-"""A model behind somebody's API: tries, waiting, options that are refused, and what each try costs.
-
-The SDKs' own retries are off. Every try takes a slot of the provider's limiter, reserves its worst case on the
-ledger, settles, and is recorded in `response.attempts`.
-"""
+"""A model behind somebody's API. The SDKs' own retries are off; there is one retry layer, in `tries`."""
 
 from __future__ import annotations
 
+import functools
 import math
-import random
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, ClassVar
 
-from llmlab import ledger, prices, settings
-from llmlab.errors import BadRequest, ProviderError, RateLimited
+from llmlab import settings
 from llmlab.models import capabilities, limiter
 from llmlab.models.base import Model
-from llmlab.models.faults import RefusedOption
-from llmlab.models.stops import cut, until
-from llmlab.types import NAN, Attempt, Chunk, Decision, Options, Prompt, Protocol, Request, Response
-
-FIRST_WAIT = 0.5
-"""Seconds before the second try when the provider names none; doubled each time, up to LONGEST_WAIT."""
-LONGEST_WAIT = 30.0
-PATIENCE = 120.0
-"""Longest `retry-after` in seconds that is waited for; a longer one fails at once."""
+from llmlab.models.stops import until
+from llmlab.models.tries import Pieces, Tries
+from llmlab.types import NAN, Chunk, Decision, Options, Prompt, Protocol, Request, Response
 
 
 class RemoteModel(Model):
@@ -129,16 +116,16 @@ class RemoteModel(Model):
         return options
 
     def _charged(self, request: Request) -> Response:
-        for attempt in self._tries(request):
+        for attempt in Tries(self, request):
             with attempt:
                 return attempt.done(self._send(attempt.request))
         raise AssertionError("the last try raises")
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[Chunk]:
         request = self._complete(prompt, options)
-        for attempt in self._tries(request):
+        for attempt in Tries(self, request):
             with attempt, closing(self._send_stream(attempt.request)) as generator:
-                pieces = _Pieces(generator)
+                pieces = Pieces(generator)
                 for piece in until(pieces, request.options.stop):
                     attempt.heard(piece)
                     yield Chunk(piece)
@@ -148,138 +135,23 @@ class RemoteModel(Model):
     def _decide(self, request: Request, choices: Sequence[str], protocol: Protocol) -> Decision:
         if protocol != "decision":
             return super()._decide(request, choices, protocol)
-        for attempt in self._tries(self._complete(request, {})):
+        for attempt in Tries(self, self._complete(request, {})):
             with attempt:
                 decision = self._send_decision(attempt.request, choices)
                 assert decision.response is not None
                 return replace(decision, response=attempt.done(decision.response))
         raise AssertionError("the last try raises")
 
-    def _tries(self, request: Request) -> Iterator[Try]:
-        """Tries until one succeeds (the caller stops asking) or the failure is final (raised here)."""
-        attempts: list[Attempt] = []
-        wait = 0.0
-        while True:
-            attempt = Try(self, request, attempts, wait)
-            yield attempt
-            assert attempt.error is not None
-            wait = self._wait_after(attempt.error, attempts)
-
-    def _wait_after(self, error: ProviderError, attempts: Sequence[Attempt]) -> float:
-        if isinstance(error, RefusedOption) and self.capabilities.learn(error.option):
-            return 0.0
-        failures = len(attempts)
-        if not error.retryable or failures >= self.tries:
-            raise _final(error, attempts) from None
-        if error.retry_after is None:
-            # half of it random, so that threads that failed together do not return together
-            return min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
-        if error.retry_after > PATIENCE:
-            raise _final(error, attempts, f"; it asks to wait {error.retry_after:.0f} s") from None
-        return error.retry_after
-
-
-class Try:
-    """One try of a call, as a context manager that keeps failures in `error` instead of raising them."""
-
-    def __init__(self, model: RemoteModel, request: Request, attempts: list[Attempt], wait: float) -> None:
-        options, self.dropped = model.capabilities.accept(request.options)
-        self.model = model
-        self.asked = request
-        self.request = replace(request, options=model._prepared(options))
-        self.attempts = attempts
-        self.wait = wait
-        self.error: ProviderError | None = None
-        self.first_token_seconds = NAN
-
-    def __enter__(self) -> Try:
-        called = time.perf_counter()
-        if self.wait:
-            time.sleep(self.wait)
-        _ = self.model.client  # importing an SDK takes a second, which is not the provider's
-        self._slot = self.model.limiter.acquire()
-        try:
-            self._bill = ledger.charge(self.model, self.request)
-            self._bill.__enter__()
-        except BaseException:
-            self.model.limiter.release(self._slot)
-            raise
-        self._started = time.perf_counter()
-        self._waited = self._started - called
-        return self
-
-    def heard(self, text: str) -> None:
-        """A piece of a stream is handed on: from now on a failure cannot be mended by starting again."""
-        if text and math.isnan(self.first_token_seconds):
-            self.first_token_seconds = time.perf_counter() - self._started
-
-    def done(self, response: Response) -> Response:
-        """The finished response: priced, with the options that were sent and every try; settles the bill."""
-        seconds = time.perf_counter() - self._started
-        text = cut(response.text, self.asked.options.stop)
-        if len(text) < len(response.text):
-            response = replace(response, text=text, finish_reason="stop")
-        cost, source = prices.price(self.model.name, response.usage, version=response.model_version.partition(" ")[0])
-        finished = replace(
-            self.model._finish(response, self.asked),
-            cost=cost,
-            price=source,
-            seconds=seconds,
-            first_token_seconds=self.first_token_seconds,
-            applied=self.request.options,
-            dropped=self.dropped,
-            attempts=(*self.attempts, Attempt(self._waited, seconds)),
-        )
-        return self._bill.settle(finished)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self._bill.__exit__(kind, error, trace)
-        limited = None if error is not None else False
-        if isinstance(error, RateLimited) or (isinstance(error, ProviderError) and error.status == 503):
-            limited = True
-        self.model.limiter.release(self._slot, limited)
-        if not isinstance(error, ProviderError):
-            return False
-        self.attempts.append(Attempt(self._waited, time.perf_counter() - self._started, str(error)))
-        self.error = error
-        return math.isnan(self.first_token_seconds)
-
-
-class _Pieces:
-    """The pieces of a stream, and in the end its response with all of them as text."""
-
-    def __init__(self, generator: Generator[str, None, Response]) -> None:
-        self._generator = generator
-        self._said: list[str] = []
-        self._response = Response("")
-
-    def __iter__(self) -> Iterator[str]:
-        while True:
-            try:
-                piece = next(self._generator)
-            except StopIteration as end:
-                self._response = end.value
-                return
-            self._said.append(piece)
-            yield piece
-
-    def response(self) -> Response:
-        return replace(self._response, text="".join(self._said))
-
-
-def _final(error: ProviderError, attempts: Sequence[Attempt], why: str = "") -> ProviderError:
-    """The error to raise: the last one, and what happened before."""
-    before = [a.error for a in attempts[:-1]]
-    story = f" (after {len(attempts)} tries: {'; '.join(dict.fromkeys(before))})" if before else ""
-    kind = BadRequest if isinstance(error, RefusedOption) else type(error)
-    return kind(f"{error}{why}{story}", status=error.status, retry_after=error.retry_after, paid=error.paid)
-
 
 def decided(choices: Sequence[str], probabilities: Sequence[float], response: Response) -> Decision:
-    """A provider's typed decision; probabilities in the order of the choices, normalised here."""
+    """A provider's typed decision; probabilities in the order of the choices, normalised here.
+
+    Raises:
+        ValueError: when they add up to nothing.
+    """
     total = math.fsum(probabilities)
+    if not total > 0:
+        raise ValueError(f"probabilities add up to {total}")
     shares = tuple(p / total for p in probabilities)
     pick = max(range(len(choices)), key=shares.__getitem__)
     return Decision(tuple(choices), shares, pick, "decision", replace(response, text=choices[pick]))
@@ -289,6 +161,21 @@ def declined(choices: Sequence[str], response: Response) -> Decision:
     """A decision that the provider would not make."""
     silent = replace(response, finish_reason="refusal")
     return Decision(tuple(choices), (NAN,) * len(choices), None, "decision", silent)
+
+
+@functools.cache
+def ssl_context() -> Any:
+    """The certificates of this machine, read once: every client by itself would spend some 20 ms on them."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def connections() -> Any:
+    """Connections for as many threads as the limiter may ever let through."""
+    import httpx2
+
+    return httpx2.Limits(max_connections=limiter.MOST, max_keepalive_connections=limiter.MOST)
 
 
 _clients: dict[tuple[Any, ...], Any] = {}

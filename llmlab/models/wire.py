@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from llmlab.errors import ProviderError
 from llmlab.models import faults
 from llmlab.models.capabilities import refused_option
-from llmlab.models.remote import RemoteModel
+from llmlab.models.remote import RemoteModel, connections, ssl_context
 
 # errors inside a stream come with status 200; by their type they belong to another one
 _STATUS = {
@@ -27,7 +27,6 @@ _STATUS = {
     "permission_error": 403,
     "not_found_error": 404,
 }
-_CONNECTIONS = {"max_connections": 1000, "max_keepalive_connections": 1000}
 
 
 class WireModel(RemoteModel):
@@ -49,7 +48,9 @@ class WireModel(RemoteModel):
             "base_url": self.base_url,
             "max_retries": 0,
             "timeout": timeout,
-            "http_client": httpx2.Client(limits=httpx2.Limits(**_CONNECTIONS), timeout=timeout, follow_redirects=True),
+            "http_client": httpx2.Client(
+                limits=connections(), timeout=timeout, verify=ssl_context(), follow_redirects=True
+            ),
         }
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:

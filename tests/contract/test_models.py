@@ -140,7 +140,7 @@ def test_decide_by_a_protocol_it_lacks_says_which_it_has(model: Model) -> None:
     lacking = next(
         p for p in ("loglikelihood", "decision", "letter_logprob", "generate") if p not in model.protocols[:-1]
     )
-    with pytest.raises(UnknownName, match="Known: .*letter"):
+    with pytest.raises(UnknownName, match=r"Known: .*letter"):
         model.decide(QUESTION, CHOICES, protocol=lacking)
 
 

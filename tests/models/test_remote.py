@@ -21,7 +21,7 @@ from llmlab.errors import (
     Timeout,
     Unauthorized,
 )
-from llmlab.models import remote
+from llmlab.models import tries
 from llmlab.models.remote import RemoteModel
 from llmlab.testing import Fault, ProviderServer
 from tests.contract.models import CLOUD, cloud
@@ -217,8 +217,8 @@ def test_a_used_up_quota_is_not_waited_for(server: ProviderServer) -> None:
 
 def test_waits_double_and_are_bounded(server: ProviderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(remote, "FIRST_WAIT", 10.0)
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(tries, "FIRST_WAIT", 10.0)
+    monkeypatch.setattr(tries.time, "sleep", waits.append)
     server.fail("server_error", times=4)
     cloud(NAME, server).generate("Hello")
     bounds = [(5, 10), (10, 20), (15, 30), (15, 30)]
@@ -293,7 +293,7 @@ def test_failed_tries_never_exceed_the_budget(server: ProviderServer) -> None:
     model = cloud(NAME, server, max_tokens=1000)
     worst = model.worst_case(model._complete("Hello", {}))
     server.fail("malformed", times=4)
-    with lab.ledger(budget=2.5 * worst) as spending, pytest.raises(BudgetExceeded):
+    with lab.ledger(budget=2.5 * worst) as spending, pytest.raises(BudgetExceeded, match=r"after 2 tries: .*not JSON"):
         model.generate("Hello")
     assert len(server.requests) == 2
     assert spending.spent <= 2.5 * worst
@@ -339,6 +339,14 @@ def test_an_option_the_api_refuses_is_dropped_and_remembered(
     assert [r.message for r in caplog.records].count(
         f"{name} does not accept {option}; it is left out (see response.dropped)"
     ) == 1
+
+
+def test_threads_that_learn_it_at_the_same_time_all_get_their_answer() -> None:
+    with ProviderServer(latency=0.1, unsupported={"temperature"}) as server:
+        model = cloud(NAME, server, temperature=0.0)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(model.generate, map(str, range(8))))
+    assert [a.text for a in answers] == ["The answer is 42."] * 8
 
 
 def test_an_option_known_to_be_refused_is_never_sent(server: ProviderServer) -> None:
