@@ -95,6 +95,14 @@ class Benchmark:
         """In a few words, how the question is put and the answer read by `protocol`: part of every number."""
         return protocol
 
+    def metric(self, protocol: Protocol) -> str:
+        """Name of the headline number by `protocol`: letters have no log-probabilities to normalise."""
+        return self.card.metric
+
+    def chance(self, protocol: Protocol) -> float:
+        """Score of guessing by `protocol`."""
+        return self.card.chance
+
     def protocol_for(self, model_protocols: Sequence[Protocol], forced: Protocol | None = None) -> Protocol:
         """The protocol for a model that can answer by `model_protocols`.
 

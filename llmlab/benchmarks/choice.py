@@ -65,6 +65,9 @@ class MultipleChoice(RowsBenchmark):
     def options(self, protocol: Protocol) -> Options:
         return self.reasoned_options if protocol == "generate" else Options()
 
+    def metric(self, protocol: Protocol) -> str:
+        return self.card.metric if protocol == "loglikelihood" else "acc"
+
     def wording(self, protocol: Protocol) -> str:
         if protocol == "loglikelihood":
             return f"{self.shots}-shot log-likelihood (lm-eval)"

@@ -138,6 +138,9 @@ class GPQACoT(GPQA):
     def options(self, protocol: Protocol) -> Options:
         return Options(temperature=0.0, max_tokens=2048, stop=self.stops)
 
+    def metric(self, protocol: Protocol) -> str:
+        return self.card.metric
+
     def wording(self, protocol: Protocol) -> str:
         form = "n_shot" if self.shots else "zeroshot"
         return f"{self.shots}-shot chain of thought (lm-eval gpqa_{self.subset}_cot_{form})"

@@ -31,6 +31,15 @@ class Subset(Benchmark):
     def options(self, protocol: Protocol) -> Options:
         return self.whole.options(protocol)
 
+    def metric(self, protocol: Protocol) -> str:
+        return self.whole.metric(protocol)
+
+    def chance(self, protocol: Protocol) -> float:
+        return self.whole.chance(protocol)
+
+    def wording(self, protocol: Protocol) -> str:
+        return self.whole.wording(protocol)
+
     def query(self, sample: Sample, protocol: Protocol) -> Query:
         return self.whole.query(sample, protocol)
 

@@ -19,6 +19,7 @@ from llmlab.benchmarks.choice import LETTERS, best, score_decision
 from llmlab.benchmarks.sources import Row, read_jsonl
 from llmlab.errors import DataError, LabError
 from llmlab.scorers import registry as scorers
+from llmlab.scorers.base import describe
 from llmlab.types import Message, Options, Protocol, Request, Sample, Score, Scorer, digest
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Suite(Benchmark):
         self.card = Card(
             name, source="own suite", metric="score", n=len(samples), description=f"{len(samples)} items of your own"
         )
-        self.version = digest([[s.id, s.target, s.choices] for s in self._samples], system)
+        self.version = digest([_content(s) for s in self._samples], system, describe(scorer))
 
     def samples(self) -> Sequence[Sample]:
         return self._samples
@@ -341,6 +342,11 @@ def _check_ids(samples: Sequence[tuple[str, Sample]]) -> None:
                 f"{where}: id {sample.id!r} is already used at {first[sample.id]}; ids are unique in a suite"
             )
         first[sample.id] = where
+
+
+def _content(sample: Sample) -> list[object]:
+    turns = [[m.role, m.content] for m in Request.of(sample.input).messages]
+    return [sample.id, turns, sample.target, sample.choices, describe(sample.scorer)]
 
 
 def _indexed(sample: Sample, row: Row | None = None) -> Sample:

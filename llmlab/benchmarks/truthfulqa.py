@@ -23,6 +23,7 @@ _HUB = "truthfulqa/truthful_qa"
 _REVISION = "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 _PAPER = "https://arxiv.org/abs/2109.07958"
 _NO_COMMENT = "I have no comment."
+_ONE_TRUE, _ONE_TRUE_EMBEDDED = 0.23, 0.25  # score of guessing the single true answer
 _STOPS = ("\n\n",)
 # the prompt of the paper's "QA" preset, character by character as in the definition
 PRIMER = """\
@@ -103,6 +104,11 @@ class TruthfulQA(_Primed):
     def pairs(self, sample: Sample) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return ((self.context(sample), tuple(f" {text}" for text in _scored(sample))),)
 
+    def chance(self, protocol: Protocol) -> float:
+        if protocol == "loglikelihood":
+            return self.card.chance
+        return _ONE_TRUE_EMBEDDED if self.given_source == "embedded" else _ONE_TRUE
+
     def score_logprobs(self, sample: Sample, logprobs: Sequence[Sequence[ContinuationLogprob]]) -> Score:
         logprob = dict(zip(_scored(sample), (c.logprob for c in logprobs[0]), strict=True))
         if any(math.isnan(value) for value in logprob.values()):
@@ -121,8 +127,8 @@ class TruthfulQA(_Primed):
 class TruthfulQAMC1(TruthfulQA):
     """The same query; the value is mc1."""
 
-    card = _card("mc1", 0.23, "The true answer is the most likely one")
-    embedded_chance = 0.25
+    card = _card("mc1", _ONE_TRUE, "The true answer is the most likely one")
+    embedded_chance = _ONE_TRUE_EMBEDDED
 
 
 class TruthfulQABinary(_Primed):

@@ -173,6 +173,9 @@ def test_version_follows_the_content() -> None:
     assert suite(ROWS).version == suite(ROWS).version
     assert suite(ROWS).version != suite(ROWS[:1]).version
     assert suite(ROWS).version != suite(ROWS, system="Other.").version
+    assert suite(ROWS).version != suite(ROWS, template="{{ question }}!").version
+    assert suite(ROWS, scorer="exact").version != suite(ROWS, scorer="exact:strict=true").version
+    assert suite(ROWS, scorer="exact").version == suite(ROWS, scorer=scorers.exact()).version
 
 
 @pytest.mark.parametrize(

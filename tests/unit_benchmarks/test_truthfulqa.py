@@ -87,3 +87,11 @@ def test_reply_by_letter_scores_accuracy() -> None:
     assert set(made.score(first(made), reply).metrics) == {"mc1", "mc2"}
     letter = "ABC"[first(made).target]  # type: ignore[index]
     assert made.score(first(made), said(f"Answer: {letter}")).metrics == {"acc": 1.0}
+
+
+def test_letters_are_another_metric_with_another_chance() -> None:
+    made = benchmark("truthfulqa")
+    assert (made.metric("loglikelihood"), made.chance("loglikelihood")) == ("mc2", 0.45)
+    assert (made.metric("letter"), made.chance("letter")) == ("acc", 0.23)
+    assert benchmark("arc").metric("generate") == "acc"
+    assert benchmark("micro/truthfulqa").chance("generate") == 0.25
