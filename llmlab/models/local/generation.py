@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from llmlab.errors import LabError, ProviderError
-from llmlab.models.local.loading import Loaded
+from llmlab.models.local.decoding import Decoder
 from llmlab.models.local.tokens import Tokens
 from llmlab.types import FinishReason, Options, Request, TokenLogprob, digest
 
@@ -28,6 +28,7 @@ class Row:
         limit: how many tokens may be generated.
         ends: token ids that end the answer; they are not part of it.
         written: generated token ids.
+        begun: whether its prompt has been read, or is being read.
         seconds: this row's share of the time of its batches.
     """
 
@@ -41,6 +42,7 @@ class Row:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None
     error: LabError | None = None
+    begun: bool = False
     seconds: float = 0.0
 
     @classmethod
@@ -51,7 +53,7 @@ class Row:
 
     def restart(self) -> None:
         """Back to the beginning, after a batch that was too large."""
-        self.written, self.logprobs, self.finish, self.error = [], [], None, None
+        self.written, self.logprobs, self.finish, self.error, self.begun = [], [], None, None, False
         if self.generator is not None:
             self.generator.manual_seed(self.generator.initial_seed())
 
@@ -137,89 +139,32 @@ def sample(logits: Tensor, options: Options, source: torch.Generator) -> int:
     return int(order[min(at, len(cumulative) - 1)])
 
 
-class Decoder(Protocol):
-    """How a batch of sequences is read and continued. Logits are (rows, vocabulary)."""
+def write(decoder: Decoder, rows: Sequence[Row], size: int) -> Iterator[None]:
+    """Write all rows to their end, at most `size` at a time; yields after every token of the batch.
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read the prompts; logits of the next token of each."""
-        ...
-
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        """Read one more token per row."""
-        ...
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
-        ...
-
-
-class PlainDecoder:
-    """transformers' own cache and attention, prompts padded on the left: right for every architecture."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-
-    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        import torch
-
-        width = max(map(len, prompts))
-        device = self.loaded.device
-        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-        self.mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        self.cache = None
-        return self._forward(ids, (self.mask.cumsum(1) - 1).clamp(min=0))
-
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        import torch
-
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], 1)
-        ids = torch.tensor(tokens, device=self.loaded.device)[:, None]
-        return self._forward(ids, self.mask.sum(1, keepdim=True) - 1)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        import torch
-
-        index = torch.tensor(rows, device=self.loaded.device)
-        self.mask = self.mask[index]
-        self.cache.batch_select_indices(index)  # type: ignore[attr-defined]  # set by the first forward
-
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        out = self.loaded.model(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.cache = out.past_key_values
-        logits: Tensor = out.logits[:, -1]
-        return logits
-
-
-def write(decoder: Decoder, rows: Sequence[Row]) -> Iterator[None]:
-    """Write all rows to their end; yields after every token of the batch. Runs in inference mode."""
+    Finished rows leave at once. Where the decoder allows it, others join as soon as a quarter of the places is free.
+    """
     import torch
 
-    active = list(rows)
-    began = time.perf_counter()
-    with torch.inference_mode():
-        logits = decoder.start([row.prompt for row in active])
-        _share(active, time.perf_counter() - began, [len(row.prompt) for row in active])
-    while True:
+    waiting, active = list(rows), list[Row]()
+    while waiting or active:
         began = time.perf_counter()
         with torch.inference_mode():
-            _take(active, logits)
+            if waiting and (not active or (decoder.joins and len(active) <= size * 3 // 4)):
+                new, waiting = waiting[: size - len(active)], waiting[size - len(active) :]
+                weights = [len(row.prompt) for row in new]
+                for row in new:
+                    row.begun = True
+                _take(new, decoder.add([row.prompt for row in new]))
+                active += new
+            else:
+                new, weights = active, [1] * len(active)
+                _take(active, decoder.step([row.written[-1] for row in active]))
             left = [i for i, row in enumerate(active) if not row.done]
-            if left and len(left) < len(active):
-                decoder.keep(left)
-            active = [active[i] for i in left]
-            if active:
-                logits = decoder.step([row.written[-1] for row in active])
-                _share(active, time.perf_counter() - began, [1] * len(active))
+            if len(left) < len(active):
+                active = [active[i] for i in decoder.keep(left)]
+        _share(new, time.perf_counter() - began, weights)
         yield
-        if not active:
-            return
 
 
 def _share(rows: Sequence[Row], seconds: float, weights: Sequence[int]) -> None:

@@ -30,7 +30,8 @@ class Loaded:
 
     Attributes:
         context: longest sequence in tokens.
-        window: shortest attention window of any layer, None where every layer sees the whole sequence.
+        window: length up to which every layer sees the whole sequence in the same way, None if that is the context:
+            beyond it lie sliding windows and rotary scalings that change with the length.
     """
 
     model: PreTrainedModel
@@ -39,6 +40,14 @@ class Loaded:
     dtype: torch.dtype
     context: int
     window: int | None
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory that the keys and values of one token take."""
+        text = self.model.config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return int(2 * text.num_hidden_layers * heads * width * self.dtype.itemsize)
 
 
 def require(name: str) -> None:
@@ -224,14 +233,18 @@ def _context(config: Any, tokenizer: Any) -> int:
 
 def _window(config: Any) -> int | None:
     text = config.get_text_config()
-    window = getattr(text, "sliding_window", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    # one set of parameters, or one for each kind of layer
+    limits = [
+        r.get("original_max_position_embeddings", getattr(text, "original_max_position_embeddings", None))
+        for r in (rope, *(v for v in rope.values() if isinstance(v, dict)))
+        if r.get("rope_type") in ("dynamic", "longrope")
+    ]
     kinds = getattr(text, "layer_types", None)
-    if kinds is not None and not any("sliding" in kind or "chunked" in kind for kind in kinds):
-        return None
-    if getattr(text, "use_sliding_window", True) is False:
-        return None
-    chunk = getattr(text, "attention_chunk_size", None)
-    return min((w for w in (window, chunk) if isinstance(w, int) and w > 0), default=None)
+    slides = kinds is None or any("sliding" in kind or "chunked" in kind for kind in kinds)
+    if slides and getattr(text, "use_sliding_window", True) is not False:
+        limits += [getattr(text, "sliding_window", None), getattr(text, "attention_chunk_size", None)]
+    return min((n for n in limits if isinstance(n, int) and n > 0), default=None)
 
 
 class _quiet:  # noqa: N801  # reads as a statement: with _quiet():

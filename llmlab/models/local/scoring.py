@@ -1,139 +1,172 @@
-"""Exact log-likelihoods of continuations."""
+"""Exact log-likelihoods of continuations: every distinct beginning is computed once, logits only where needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from llmlab.errors import BadRequest, LabError, ProviderError
+import torch
+from torch import Tensor
+
+from llmlab.errors import ProviderError
+from llmlab.models.local import packing
+from llmlab.models.local.attention import Packed, Prefix, Segment, packed
+from llmlab.models.local.forward import Prefixes, forward
 from llmlab.models.local.loading import Loaded, is_out_of_memory
+from llmlab.models.local.packing import LEAST, Fitted, Results, Unit
 from llmlab.models.local.tokens import Pair
 from llmlab.types import ContinuationLogprob
 
-if TYPE_CHECKING:
-    from torch import Tensor
+# floats of logits in one pass
+_LOGITS = 1 << 26
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The continuation `target` is predicted by the logits at positions start, start + 1, ... of a sequence."""
-
-    index: int
-    start: int
-    target: tuple[int, ...]
-    truncated: int
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A sequence to read, and what is wanted of it."""
-
-    ids: tuple[int, ...]
-    wanted: tuple[Wanted, ...]
-
-    @property
-    def first(self) -> int:
-        """First position whose logits are needed."""
-        return min(w.start for w in self.wanted)
-
-
-def score(loaded: Loaded, pairs: Sequence[Pair], budget: int) -> list[ContinuationLogprob | LabError]:
-    """Log-likelihood of every pair, an error in place where there is none.
+def score(loaded: Loaded, pairs: Sequence[Pair], budget: int, prefixes: Prefixes | None) -> Results:
+    """Log-likelihood by index of every pair, an error in place where there is none.
 
     Args:
         loaded: the model.
         pairs: what to score. Contexts that are too long lose tokens on the left.
         budget: tokens in one forward pass.
+        prefixes: cache of the packed path; None takes the plain path, which is right for every architecture.
     """
-    results: dict[int, ContinuationLogprob | LabError] = {}
-    items = prepare(pairs, loaded.context, results)
-    _run_plain(loaded, items, budget, results)
-    return [results[i] for i in range(len(pairs))]
+    results: Results = {}
+    fitted = packing.fit(pairs, loaded.context, results)
+    with torch.inference_mode():
+        if prefixes is not None:
+            limit = loaded.window or loaded.context
+            short = [f for f in fitted if len(f.context) + len(f.target) - 1 <= limit]
+            with packed(loaded.model):
+                _score_packed(loaded, packing.units(short), budget, prefixes, results)
+            fitted = [f for f in fitted if f.index not in results]
+        _score_plain(loaded, fitted, budget, results)
+    return results
 
 
-def prepare(pairs: Sequence[Pair], context: int, results: dict[int, ContinuationLogprob | LabError]) -> list[Item]:
-    """Sequences to read, the longest first, each once for all pairs that need the same one.
+# -- packed -------------------------------------------------------------------------------------------------
 
-    Pairs that cannot be scored get their error in `results`.
-    """
-    wanted: dict[tuple[int, ...], list[Wanted]] = {}
-    for i, pair in enumerate(pairs):
-        if len(pair.continuation) > context:
-            results[i] = BadRequest(
-                f"a continuation of {len(pair.continuation)} tokens does not fit into the model's context of {context}"
-            )
+
+def _score_packed(loaded: Loaded, units: Sequence[Unit], budget: int, prefixes: Prefixes, results: Results) -> None:
+    alone: list[Unit] = []
+    for group in packing.groups([unit.context for unit in units]):
+        members = [units[i] for i in group.members]
+        n = group.prefix or prefixes.longest(members[0].context)
+        if n < LEAST:
+            alone += members
             continue
-        ids = pair.input[-context:]
-        truncated = len(pair.input) - len(ids)
-        start = len(ids) - len(pair.continuation)
-        wanted.setdefault(ids, []).append(Wanted(i, start, pair.continuation, truncated))
-    return sorted((Item(ids, tuple(w)) for ids, w in wanted.items()), key=lambda item: -len(item.ids))
-
-
-def _run_plain(
-    loaded: Loaded, items: Sequence[Item], budget: int, results: dict[int, ContinuationLogprob | LabError]
-) -> None:
-    for batch in batches(items, budget):
         try:
-            results.update(_plain(loaded, batch))
+            prefix = prefixes.get(members[0].context[:n])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            results.update(_out_of_memory(n, [f for unit in members for f, _ in unit.wanted]))
+        else:
+            _score_units(loaded, members, n, prefix, budget, results)
+    _score_units(loaded, alone, 0, None, budget, results)
+
+
+def _score_units(
+    loaded: Loaded, units: Sequence[Unit], start: int, prefix: Prefix | None, budget: int, results: Results
+) -> None:
+    """Score units that share their first `start` tokens; halves the budget when memory runs out."""
+    vocabulary = loaded.model.config.get_text_config().vocab_size
+    sizes, rows = [unit.size(start) for unit in units], [unit.rows for unit in units]
+    for batch in packing.batches(sizes, budget, rows, _LOGITS // vocabulary):
+        pack = [units[i] for i in batch]
+        try:
+            results.update(_pass(loaded, pack, start, prefix))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(pack) == 1:
+                results.update(_out_of_memory(pack[0].size(), [f for f, _ in pack[0].wanted]))
+            else:
+                _score_units(loaded, pack, start, prefix, sum(sizes[i] for i in batch) // 2, results)
+
+
+def _pass(loaded: Loaded, pack: Sequence[Unit], start: int, prefix: Prefix | None) -> Results:
+    ids: list[int] = []
+    positions: list[int] = []
+    segments, rows, fitted = [], [], []
+    for unit in pack:
+        at, stem = len(ids), len(unit.context) - start
+        ids += [*unit.context[start:], *unit.tokens]
+        end = len(unit.context)
+        positions += [*range(start, end), *(end - 1 + depth for depth in unit.depths())]
+        segments.append(Segment(at, at + stem, len(ids), _mask(loaded, unit, stem)))
+        for f, path in unit.wanted:
+            fitted.append(f)
+            rows += [at + stem + node for node in path]
+    needed = sorted(set(rows))
+    place = {row: i for i, row in enumerate(needed)}
+    logits = forward(loaded, [ids], [positions], Packed(segments, prefix), needed)[0]
+    return collect(logits, [place[row] for row in rows], fitted)
+
+
+def _mask(loaded: Loaded, unit: Unit, stem: int) -> Tensor | None:
+    if not unit.tokens:
+        return None
+    sees = torch.from_numpy(unit.sees(stem)).to(loaded.device)
+    return torch.zeros(sees.shape, dtype=loaded.dtype, device=loaded.device).masked_fill_(~sees, float("-inf"))
+
+
+# -- plain --------------------------------------------------------------------------------------------------
+
+
+def _score_plain(loaded: Loaded, fitted: Sequence[Fitted], budget: int, results: Results) -> None:
+    same: dict[tuple[int, ...], list[Fitted]] = {}
+    for f in fitted:
+        same.setdefault(f.context + f.target[:-1], []).append(f)
+    items = sorted(same.items(), key=lambda item: -len(item[0]))
+    while items:
+        # the first is the longest, so this many padded rows are within the budget
+        size = max(1, budget // len(items[0][0]))
+        batch, items = items[:size], items[size:]
+        try:
+            results.update(_pass_plain(loaded, batch))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             if len(batch) > 1:
-                _run_plain(loaded, batch, budget // 2, results)
-                continue
-            for w in batch[0].wanted:
-                results[w.index] = ProviderError(f"out of memory on one sequence of {len(batch[0].ids)} tokens")
+                budget, items = len(batch[0][0]) * (len(batch) // 2), batch + items
+            else:
+                results.update(_out_of_memory(len(batch[0][0]), batch[0][1]))
 
 
-def batches(items: Sequence[Item], budget: int) -> Iterator[list[Item]]:
-    """Runs of items (longest first) whose padded size is within the budget, or single ones."""
-    batch: list[Item] = []
-    for item in items:
-        if batch and (len(batch) + 1) * len(batch[0].ids) > budget:
-            yield batch
-            batch = []
-        batch.append(item)
-    if batch:
-        yield batch
-
-
-def _plain(loaded: Loaded, batch: Sequence[Item]) -> dict[int, ContinuationLogprob | LabError]:
+def _pass_plain(loaded: Loaded, batch: Sequence[tuple[tuple[int, ...], list[Fitted]]]) -> Results:
     """One padded forward pass. Padding is on the right, where causal attention never looks."""
-    import torch
-
-    width = len(batch[0].ids)
-    rows = [list(item.ids) + [0] * (width - len(item.ids)) for item in batch]
-    first = min(item.first for item in batch)
-    ids = torch.tensor(rows, device=loaded.device)
-    mask = torch.tensor([[1] * len(i.ids) + [0] * (width - len(i.ids)) for i in batch], device=loaded.device)
-    with torch.inference_mode():
-        logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first).logits
-        logits = logits[:, -(width - first) :]
-        at = [(row, w) for row, item in enumerate(batch) for w in item.wanted]
-        rows_ = [row for row, w in at for _ in w.target]
-        columns = [w.start - first + k for _, w in at for k in range(len(w.target))]
-        return collect(logits[rows_, columns], [w for _, w in at])
+    width = len(batch[0][0])
+    ids = torch.tensor([list(ids) + [0] * (width - len(ids)) for ids, _ in batch], device=loaded.device)
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in batch], device=loaded.device)
+    asked = [(row, f, len(f.context) - 1) for row, (_, several) in enumerate(batch) for f in several]
+    first = min(start for _, _, start in asked)
+    out = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first)
+    logits = out.logits[:, -(width - first) :]
+    rows = [row * (width - first) + start - first + k for row, f, start in asked for k in range(len(f.target))]
+    return collect(logits.flatten(0, 1), rows, [f for _, f, _ in asked])
 
 
-def collect(logits: Tensor, wanted: Sequence[Wanted]) -> dict[int, ContinuationLogprob | LabError]:
-    """Results out of logits (tokens, vocabulary): one row for each token of each wanted continuation, in order."""
-    import torch
+# -- both ---------------------------------------------------------------------------------------------------
 
-    targets = torch.tensor([t for w in wanted for t in w.target], device=logits.device)
+
+def collect(logits: Tensor, rows: Sequence[int], fitted: Sequence[Fitted]) -> Results:
+    """Results out of logits (places, vocabulary); `rows` has the place of each token of each target, in order."""
+    targets = torch.tensor([token for f in fitted for token in f.target], device=logits.device)
+    index = torch.tensor(rows, device=logits.device)
     logits = logits.float()
-    chosen = logits.gather(1, targets[:, None])[:, 0]
-    logprobs = (chosen - logits.logsumexp(-1)).tolist()
-    greedy = (logits.argmax(-1) == targets).tolist()
-    results: dict[int, ContinuationLogprob | LabError] = {}
+    logprobs = (logits[index, targets] - logits.logsumexp(-1)[index]).tolist()
+    greedy = (logits.argmax(-1)[index] == targets).tolist()
+    results: Results = {}
     at = 0
-    for w in wanted:
-        n = len(w.target)
-        total = sum(logprobs[at : at + n])
+    for f in fitted:
+        end = at + len(f.target)
+        total = sum(logprobs[at:end])
         if total != total:  # NaN
-            results[w.index] = ProviderError("the model's logits are NaN here (weights or dtype are broken)")
+            results[f.index] = ProviderError("the model's logits are NaN here: weights or dtype are broken")
         else:
-            results[w.index] = ContinuationLogprob(total, n, all(greedy[at : at + n]), w.truncated)
-        at += n
+            results[f.index] = ContinuationLogprob(total, len(f.target), all(greedy[at:end]), f.truncated)
+        at = end
     return results
+
+
+def _out_of_memory(length: int, fitted: Sequence[Fitted]) -> Results:
+    return {f.index: ProviderError(f"out of memory on a single sequence of {length} tokens") for f in fitted}

@@ -58,6 +58,11 @@ class TransformersModel(Model):
         """Folder or hub id that a name means."""
         return name.partition("/")[2]
 
+    @property
+    def source(self) -> Source:
+        """Where the weights are and how they are loaded."""
+        return self._engine.source
+
     def load(self) -> Loaded:
         """Read the weights now; they and the tokenizer are in what comes back.
 
@@ -68,6 +73,11 @@ class TransformersModel(Model):
 
     def close(self) -> None:
         self._engine.close()
+
+    @property
+    def settings_used(self) -> Mapping[str, Any]:
+        """What the numbers are computed with: device, dtype, attention, batch shape, threads. Loads the weights."""
+        return self._engine.settings_used()
 
     def identity(self) -> Mapping[str, Any]:
         source = self._engine.source

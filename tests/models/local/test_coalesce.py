@@ -142,9 +142,9 @@ def test_calls_of_several_threads_share_batches_and_keep_their_answers(lm, monke
     sizes = []
     write = generation.write
 
-    def counted(decoder, rows):
+    def counted(decoder, rows, size):
         sizes.append(len(rows))
-        return write(decoder, rows)
+        return write(decoder, rows, size)
 
     monkeypatch.setattr(generation, "write", counted)
     prompts = ["The river runs", "Question: how many apples?", "A", "In winter the children"] * 2
@@ -176,9 +176,9 @@ def test_a_wrapped_model_batches_its_inner_calls(lm, monkeypatch):
     sizes = []
     write = generation.write
 
-    def counted(decoder, rows):
+    def counted(decoder, rows, size):
         sizes.append(len(rows))
-        return write(decoder, rows)
+        return write(decoder, rows, size)
 
     monkeypatch.setattr(generation, "write", counted)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmlab.errors import ProviderError
-from llmlab.models.local import generation
+from llmlab.models.local import decoding, generation
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.testing.tiny import FAMILIES, WORDS
 from llmlab.types import Message, Options, Request
@@ -186,26 +186,26 @@ def test_nan_logits_fail_their_row_and_no_other(folder):
 def test_out_of_memory_halves_the_batch_and_goes_on(lm, monkeypatch):
     requests = [plain(p, max_tokens=8, temperature=t) for p, t in zip(PROMPTS, [0, 1, 0, 1], strict=True)]
     expected = [r.text for r in lm("llama").generate_batch(requests)]
-    step = generation.PlainDecoder.step
+    step = decoding.PackedDecoder.step
 
     def tight(self, tokens):
-        if len(tokens) > 2 and self.mask.shape[1] > 15:
+        if len(tokens) > 2 and max(self._lengths) > 15:
             raise torch.OutOfMemoryError("out of memory")
         return step(self, tokens)
 
-    monkeypatch.setattr(generation.PlainDecoder, "step", tight)
+    monkeypatch.setattr(decoding.PackedDecoder, "step", tight)
     assert [r.text for r in lm("llama").generate_batch(requests)] == expected
 
 
 def test_a_prompt_that_never_fits_fails_alone(lm, monkeypatch):
-    start = generation.PlainDecoder.start
+    add = decoding.PackedDecoder.add
 
     def tight(self, prompts):
         if max(map(len, prompts)) > 10:
             raise torch.OutOfMemoryError("out of memory")
-        return start(self, prompts)
+        return add(self, prompts)
 
-    monkeypatch.setattr(generation.PlainDecoder, "start", tight)
+    monkeypatch.setattr(decoding.PackedDecoder, "add", tight)
     good, bad = lm("llama").generate_batch([plain("A", max_tokens=3), plain(PROMPTS[3], max_tokens=3)])
     assert good.usage.output_tokens == 3
     assert isinstance(bad, ProviderError)

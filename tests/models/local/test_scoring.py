@@ -8,6 +8,7 @@ import torch
 
 from llmlab.errors import BadRequest, ProviderError
 from llmlab.models.local import scoring
+from llmlab.models.local.forward import Prefixes
 from llmlab.models.local.tokens import Pair
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.testing.tiny import FAMILIES, WORDS
@@ -64,7 +65,7 @@ def test_greedy_is_told_from_likely(lm, reference):
     out = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=4, do_sample=False)
     written = out[0, len(ids) :].tolist()
     pairs = [Pair(tuple(ids), tuple(written)), Pair(tuple(ids), (*written[:-1], (written[-1] + 1) % 400))]
-    assert [r.is_greedy for r in scoring.score(lm("llama").load(), pairs, 512)] == [True, False]
+    assert [r.is_greedy for r in scoring.score(lm("llama").load(), pairs, 512, None).values()] == [True, False]
 
 
 def test_a_long_context_loses_its_beginning_and_counts_it(lm, reference):
@@ -103,23 +104,54 @@ def test_nan_logits_fail_their_row_and_no_other(folder):
     assert "NaN" in str(bad)
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(lm, monkeypatch):
+@pytest.mark.parametrize("path", ["_pass", "_pass_plain"])
+def test_out_of_memory_halves_the_batch_and_goes_on(lm, monkeypatch, path):
     sizes = []
-    plain = scoring._plain
+    real = getattr(scoring, path)
 
-    def tight(loaded, batch):
+    def tight(loaded, batch, *more):
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return plain(loaded, batch)
+        return real(loaded, batch, *more)
 
-    monkeypatch.setattr(scoring, "_plain", tight)
-    queries = questions(2)
+    pairs = [pair for query in questions(6) for pair in lm("llama")._engine.tokens.pairs(*query)]
     loaded = lm("llama").load()
-    tokens = lm("llama")._engine.tokens
-    pairs = [pair for query in queries for pair in tokens.pairs(*query)]
-    found = scoring.score(loaded, pairs, 100_000)
-    monkeypatch.undo()
-    expected = scoring.score(loaded, pairs, 100_000)
-    assert [r.logprob for r in found] == pytest.approx([r.logprob for r in expected], abs=1e-4)
+    prefixes = Prefixes(loaded, 1 << 20) if path == "_pass" else None
+    expected = scoring.score(loaded, pairs, 100_000, prefixes)
+    monkeypatch.setattr(scoring, path, tight)
+    found = scoring.score(loaded, pairs, 100_000, prefixes)
     assert max(sizes) > 2
+    assert [found[i].logprob for i in range(len(pairs))] == pytest.approx(
+        [expected[i].logprob for i in range(len(pairs))], abs=1e-4
+    )
+
+
+def test_a_sequence_that_never_fits_fails_alone(lm, monkeypatch):
+    real = scoring._pass
+
+    def tight(loaded, batch, *more):
+        if any(unit.size() > 40 for unit in batch):
+            raise torch.OutOfMemoryError("out of memory")
+        return real(loaded, batch, *more)
+
+    monkeypatch.setattr(scoring, "_pass", tight)
+    good, bad = lm("llama").logprob_batch([("The river", [" runs"]), (WORDS[:300], [" runs"])])
+    assert good[0].logprob < 0
+    assert isinstance(bad, ProviderError)
+    assert "out of memory" in str(bad)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "mistral"])
+def test_what_the_numbers_were_computed_with_is_recorded(lm, family):
+    used = lm(family).settings_used
+    assert (used["device"], used["dtype"], used["context"]) == ("cpu", "float32", 256)
+    assert used["attention"] == "packed"
+    # beyond its window every sequence takes the plain path
+    assert used["packed_up_to"] == (16 if family == "mistral" else 256)
+
+
+def test_capped_logits_of_attention_take_the_plain_path(lm):
+    # gemma2 caps the scores of its attention, which packed attention does not do
+    assert lm("gemma2").settings_used["attention"] != "packed"
+    assert lm("gemma2").settings_used["attention_note"]
