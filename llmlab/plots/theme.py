@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -46,11 +46,16 @@ def new_axes(width: float, height: float, layout: Literal["constrained", "none"]
     return ax
 
 
-def applied() -> AbstractContextManager[None]:
+@contextmanager
+def applied() -> Iterator[None]:
     """Within it, new text and lines look like ours; afterwards the global settings are as before."""
     import matplotlib as mpl
 
-    return mpl.rc_context(_RC)
+    with mpl.rc_context(_RC):
+        yield
+        interactive = mpl.is_interactive()
+    # the first figure of a notebook turns interactive mode on; undoing that would hide all later figures
+    mpl.interactive(interactive)
 
 
 def dress(ax: Axes, title: str, grid: str = "x") -> Axes:

@@ -196,8 +196,13 @@ def _sentence(line: dict[str, Any], comparisons: int) -> str:
 
 
 def best(frame: pd.DataFrame, level: float = 0.95) -> Iterator[tuple[str, list[str]]]:
-    """Each benchmark (and protocol) with its leaders: the highest score, and those not shown to be below it."""
-    for key, rows in frame.groupby(["benchmark", "protocol"], sort=False):
+    """Each benchmark (and protocol) with its leaders: the highest score, and those not shown to be below it.
+
+    1 - level is the error rate over all benchmarks together (Bonferroni).
+    """
+    parts = frame.groupby(["benchmark", "protocol"], sort=False)
+    level = 1 - (1 - level) / max(parts.ngroups, 1)
+    for key, rows in parts:
         means = items(rows).groupby("model", sort=False)["score"].mean().sort_values(ascending=False, kind="stable")
         leaders = [str(name) for name in means.index]
         if len(leaders) > 1:
