@@ -167,7 +167,7 @@ class TokenLogprob(NamedTuple):
     top: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Response:
     """An answer and what it took.
 
@@ -217,12 +217,21 @@ class Response:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        return f"Response({self.text!r}, {self._facts()})"
+
     def _repr_markdown_(self) -> str:
-        cost = "unpriced" if math.isnan(self.cost) else f"${self.cost:.6f}"
-        tokens = f"{_count(self.usage.input_tokens)} + {_count(self.usage.output_tokens)} tokens"
-        seconds = "" if math.isnan(self.seconds) else f" · {self.seconds:.2f} s"
-        cut = " · cut off at max_tokens" if self.finish_reason == "length" else ""
-        return f"{self.text}\n\n<small>{self.model} · {tokens} · {cost}{seconds}{cut}</small>"
+        return f"{self.text}\n\n<small>{self._facts()}</small>"
+
+    def _facts(self) -> str:
+        """What it took, in one line."""
+        facts = [self.model] if self.model else []
+        facts.append(f"{_count(self.usage.input_tokens)} + {_count(self.usage.output_tokens)} tokens")
+        facts.append("unpriced" if math.isnan(self.cost) else f"${self.cost:.6f}")
+        facts += [] if math.isnan(self.seconds) else [f"{self.seconds:.2f} s"]
+        facts += ["cut off at max_tokens"] if self.finish_reason == "length" else []
+        facts += ["refused"] if self.finish_reason == "refusal" else []
+        return " · ".join(facts)
 
 
 def _count(n: int | None) -> str:

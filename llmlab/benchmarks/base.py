@@ -29,11 +29,19 @@ class Query:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: a response, log-probabilities per pair and continuation, or a decision."""
+    """What came back: a response, log-probabilities per pair and continuation, or a decision.
+
+    cost (US dollars), price and seconds are those of the log-probabilities; responses have their own.
+    cached: it came from the store and cost nothing now.
+    """
 
     response: Response | None = None
     logprobs: tuple[tuple[ContinuationLogprob, ...], ...] = ()
     decision: Decision | None = None
+    cost: float = float("nan")
+    price: str = ""
+    seconds: float = float("nan")
+    cached: bool = False
 
     @property
     def text(self) -> str:

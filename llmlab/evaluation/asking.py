@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from llmlab.benchmarks.base import Reply
 from llmlab.errors import BudgetExceeded, LabError, MissingPackage, NeedsLocalModel, Unauthorized
 from llmlab.evaluation.plan import Cell, Unit
+from llmlab.ledger import Ledger
 from llmlab.models.base import Model
+from llmlab.prices import machine
+from llmlab.types import NAN, ContinuationLogprob
 
+_Found: TypeAlias = list[ContinuationLogprob] | LabError
 _FATAL = (Unauthorized, MissingPackage, NeedsLocalModel)
 _SECONDS_PER_BATCH = 4.0
 """A batch of a local model aims at this long: long enough to share work, short enough to stop and to see progress."""
@@ -160,7 +164,12 @@ def ask(model: Model, unit: Unit) -> Reply:
     """Ask one unit."""
     query = unit.query
     if query.protocol == "loglikelihood":
-        return Reply(logprobs=tuple(tuple(model.logprob(*pair)) for pair in query.pairs))
+        began = time.perf_counter()
+        with Ledger() as bill:
+            logprobs = tuple(tuple(model.logprob(*pair)) for pair in query.pairs)
+        # a model that is not billed has no price here: only local ones are that, and they are asked in batches
+        cost, price = (bill.spent, "as charged") if bill.calls and not bill.unpriced else (NAN, "")
+        return Reply(logprobs=logprobs, cost=cost, price=price, seconds=time.perf_counter() - began)
     assert query.request is not None
     if query.protocol == "generate":
         return Reply(response=model.generate(query.request))
@@ -181,9 +190,18 @@ def _answer_batch(model: Model, units: Sequence[Unit]) -> Iterator[Answer]:
                 yield Answer(unit, Reply(response=response), None)
         return
     pairs = [pair for u in units for pair in u.query.pairs]
-    found = iter(model.logprob_batch(pairs))
-    for unit in units:
-        mine = [next(found) for _ in unit.query.pairs]
+    began = time.perf_counter()
+    found = model.logprob_batch(pairs)
+    seconds = (time.perf_counter() - began) / len(units)
+    cost, price = machine(seconds)
+    for unit, mine in zip(units, _per_unit(units, found), strict=True):
         error = next((m for m in mine if isinstance(m, LabError)), None)
         logprobs = tuple(tuple(m) for m in mine if not isinstance(m, LabError))
-        yield Answer(unit, Reply(logprobs=logprobs) if error is None else None, error)
+        reply = Reply(logprobs=logprobs, cost=cost, price=price, seconds=seconds)
+        yield Answer(unit, reply if error is None else None, error)
+
+
+def _per_unit(units: Sequence[Unit], found: Sequence[_Found]) -> Iterator[list[_Found]]:
+    rest = iter(found)
+    for unit in units:
+        yield [next(rest) for _ in unit.query.pairs]

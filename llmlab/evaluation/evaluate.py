@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +218,7 @@ class Run:
         self._failed += bool(row["error"])
         return row
 
-    def _place(self, row: dict[str, Any]) -> int:
+    def _place(self, row: Mapping[str, Any]) -> int:
         """Where a row was planned; answers come in any order."""
         return self._plan[row["model"], row["benchmark"], row["sample"], row["repeat"]]
 

@@ -41,6 +41,7 @@ def reply_to_json(reply: Reply) -> dict[str, Any]:
     if reply.response is not None:
         record["response"] = response_to_json(reply.response)
     if reply.logprobs:
+        record["took"] = [_number(reply.cost), reply.price, _number(reply.seconds)]
         record["logprobs"] = [
             [[_number(c.logprob), c.tokens, c.is_greedy, c.truncated] for c in continuations]
             for continuations in reply.logprobs
@@ -61,7 +62,12 @@ def reply_from_json(record: Mapping[str, Any]) -> Reply:
     """The reply that `reply_to_json` wrote, its responses marked as cached."""
     response = record.get("response")
     decision = record.get("decision")
+    cost, price, seconds = record.get("took", (None, "", None))
     return Reply(
+        cost=_float(cost),
+        price=price,
+        seconds=_float(seconds),
+        cached=True,
         response=response_from_json(response) if response is not None else None,
         logprobs=tuple(
             tuple(ContinuationLogprob(_float(c[0]), c[1], c[2], c[3]) for c in continuations)

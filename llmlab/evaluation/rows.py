@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from llmlab.benchmarks.base import Reply
@@ -31,9 +32,14 @@ Scored: TypeAlias = tuple[Score, float, str]
 
 def score(unit: Unit, reply: Reply) -> Scored:
     """Judge one reply; a scorer that fails gives no score and says why."""
+    return judged(lambda: unit.cell.benchmark.score(unit.sample, reply))
+
+
+def judged(judge: Callable[[], Score]) -> Scored:
+    """A verdict with what it cost; a failure of `judge` gives no score and says why."""
     with Ledger() as bill:
         try:
-            verdict = unit.cell.benchmark.score(unit.sample, reply)
+            verdict = judge()
         except BudgetExceeded as error:
             return Score(NAN), bill.spent, f"the answer is stored but not judged: {error}"
         except Exception as error:  # a user's scorer may raise anything; the paid answer must survive it
@@ -45,9 +51,14 @@ def row(unit: Unit, reply: Reply | None, error: Exception | None, seed: int, sco
     """One row of the Results table."""
     verdict, judge_cost, fault = scored or (Score(NAN), 0.0, "")
     response = _response_of(reply)
+    generated = response is not None
+    if reply is not None and reply.logprobs:
+        # nothing was generated; what the log-probabilities took stands in the same columns
+        took = {"cost": reply.cost, "price": reply.price, "seconds": reply.seconds, "cached": reply.cached}
+        response = Response("", "unknown", **took)  # type: ignore[arg-type]  # each by its name
     made = {
         **_asked(unit, seed),
-        **_answered(response),
+        **_answered(response, generated),
         "text": reply.text if reply else "",
         "answer": verdict.answer,
         "score": verdict.value,
@@ -85,12 +96,8 @@ def _asked(unit: Unit, seed: int) -> dict[str, Any]:
     }
 
 
-def _answered(response: Response | None) -> dict[str, Any]:
-    if response is None:
-        response = Response("", finish_reason="unknown")
-        generated = False
-    else:
-        generated = True
+def _answered(response: Response | None, generated: bool) -> dict[str, Any]:
+    response = response or Response("", "unknown")
     usage = response.usage
     return {
         "finish_reason": response.finish_reason if generated else "",

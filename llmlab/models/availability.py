@@ -51,9 +51,9 @@ def missing(name: str) -> str:
         return f"no file {own}"
     if provider == "micro":
         try:
-            settings.shipped(f"checkpoints/{own}")
+            settings.shipped(f"checkpoints/micro-{own}")
         except DataError:
-            return f"checkpoints/{own} is not part of this installation"
+            return f"checkpoints/micro-{own} is not part of this installation"
     return ""
 
 

@@ -161,13 +161,18 @@ def test_outer_ledger_sees_what_evaluate_spends(store: str) -> None:
 
 
 def test_interrupt_keeps_what_was_answered(store: str) -> None:
-    model = right(seconds=0.02)
-    threading.Timer(0.5, _thread.interrupt_main).start()
+    def stopped(request: Request) -> str:
+        if model.calls == 10:
+            _thread.interrupt_main()
+        return twice(request)
+
+    model = Scripted(stopped, "scripted/right", seconds=0.01)
     with pytest.warns(UserWarning, match="Stopped: interrupted"):
         partial = run(model, Doubling(500), store=store, threads=2)
-    assert partial.status == "interrupted" and 0 < len(partial) < 500
+    assert partial.status == "interrupted" and 10 <= len(partial) < 500
     assert model.calls == len(partial), "calls under way are finished and kept"
     asked = model.calls
+    model.seconds = 0.0
     assert len(run(model, Doubling(500), store=store, threads=64)) == 500
     assert model.calls == 500 and asked < 500
 
