@@ -14,14 +14,14 @@ from llmlab.errors import MissingPackage
 
 _INSTALL = "pip install 'llmlab[ifeval]', or nltk and langdetect"
 _END = re.compile(r"""(\S*?)([.?!]+)["'”’)\]}*]*(\s+)(?=(\w*|\S))""")
-# after these a full stop ends no sentence
+# after these a full stop ends no sentence; only those that punkt knows, for which "e.g." does
 _TITLES = frozenset({
-    "mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "gov", "sen", "rep", "st", "mt",
-    "vs", "v", "fig", "vol", "pp", "ca", "dept", "e.g", "i.e", "cf", "jan", "feb", "aug", "sept", "oct", "nov", "dec",
+    "mr", "mrs", "ms", "dr", "prof", "gen", "col", "lt", "sen", "rep", "st", "vs", "v", "jan", "feb", "aug", "sep",
+    "sept", "oct", "nov", "dec",
 })  # fmt: skip
 # after these it does where the next word begins with a capital
 _ABBREVIATIONS = frozenset({
-    "etc", "inc", "ltd", "co", "corp", "jr", "sr", "bros", "u.s", "u.k", "u.n", "d.c", "a.m", "p.m", "ph.d", "b.c",
+    "inc", "ltd", "co", "corp", "jr", "sr", "bros", "u.s", "u.k", "u.n", "d.c", "a.m", "p.m", "ph.d",
 })  # fmt: skip
 # after a single capital letter, which is rather an initial, only these begin a sentence
 _STARTERS = frozenset(
@@ -91,7 +91,7 @@ def _ends_sentence(word: str, mark: str, following: str) -> bool:
         return False
     if len(word) == 1 and word.isupper() and word != "I":
         return following.lower() in _STARTERS
-    if len(mark) > 1 or word.isdigit() or word.lower() in _ABBREVIATIONS:
+    if len(mark) > 1 or len(word) == 1 or word.isdigit() or word.lower() in _ABBREVIATIONS:
         return not following[:1].islower()
     return True
 
