@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 from llmlab.scorers import registry as _registry
 
 if TYPE_CHECKING:
+    from llmlab.scorers.calibrate import calibration
     from llmlab.scorers.combine import all_of, any_of, custom, not_, weighted
+    from llmlab.scorers.embedding import similarity
+    from llmlab.scorers.hub import hf_evaluate
+    from llmlab.scorers.judges import judge
+    from llmlab.scorers.juries import jury
     from llmlab.scorers.letters import choice
     from llmlab.scorers.numbers import numeric
     from llmlab.scorers.overlap import bleu, chrf, rouge
+    from llmlab.scorers.pairs import pairwise
     from llmlab.scorers.programs import code
     from llmlab.scorers.registry import parse
     from llmlab.scorers.structured import json
@@ -24,18 +30,24 @@ __all__ = [
     "all_of",
     "any_of",
     "bleu",
+    "calibration",
     "choice",
     "chrf",
     "code",
     "contains",
     "custom",
     "exact",
+    "hf_evaluate",
     "json",
+    "judge",
+    "jury",
     "not_",
     "numeric",
+    "pairwise",
     "parse",
     "regex",
     "rouge",
+    "similarity",
     "weighted",
 ]
 
@@ -43,6 +55,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "parse":
         return _registry.parse
+    if name == "calibration":
+        from llmlab.scorers.calibrate import calibration
+
+        return calibration
     if name in _registry.table():
         return _registry.load(name)
     raise AttributeError(f"llmlab.scorers has no {name!r}; it has {', '.join(__all__)}")

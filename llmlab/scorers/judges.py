@@ -184,7 +184,7 @@ def question(sample: Sample) -> str:
 
 def enclosed(blocks: Mapping[str, str]) -> str:
     """Texts between markers that carry a code. It depends on all of them, so no author could have written it."""
-    code = digest(*blocks.values())
+    code = digest(*map(ascii, blocks.values()))  # also of half a surrogate pair, which has no UTF-8
     return "\n\n".join(f"<<{title} {code}>>\n{text}\n<<end of {title} {code}>>" for title, text in blocks.items())
 
 
@@ -227,7 +227,7 @@ def read_score(response: Response, scale: Scale) -> Score:
     if label is None:
         return Score(math.nan, None, f"no verdict in the judge's reply: {shorten(response.text, 200)!r}", parsed=False)
     metrics = {"grade": float(label)} if _graded(scale) else {}
-    return Score(dict(scale)[label], label, shorten(reasons, 400) or None, metrics)
+    return Score(dict(scale)[label], label, shorten(reasons, 400) or f"{label}, without reasons", metrics)
 
 
 # the line may be quoted, a list item, a heading or bold

@@ -40,7 +40,7 @@ class Pairwise(Rule):
             return Score(math.nan, None, unclear.explanation, parsed=False)
         agreed = forward.value == 1 - backward.value
         value = forward.value if agreed else 0.5
-        said = f"{forward.explanation or 'no reasons'} / swapped: {backward.explanation or 'no reasons'}"
+        said = f"{forward.explanation} / swapped: {backward.explanation}"
         why = said if agreed else f"the verdict changes with the order, so it is a tie: {said}"
         return Score(value, _OUTCOMES[value], shorten(why, 600), {"consistent": float(agreed)})
 

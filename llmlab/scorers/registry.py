@@ -22,11 +22,16 @@ TABLE: dict[str, str] = {
     "contains": "llmlab.scorers.words:contains",
     "custom": "llmlab.scorers.combine:custom",
     "exact": "llmlab.scorers.words:exact",
+    "hf_evaluate": "llmlab.scorers.hub:hf_evaluate",
     "json": "llmlab.scorers.structured:json",
+    "judge": "llmlab.scorers.judges:judge",
+    "jury": "llmlab.scorers.juries:jury",
     "not_": "llmlab.scorers.combine:not_",
     "numeric": "llmlab.scorers.numbers:numeric",
+    "pairwise": "llmlab.scorers.pairs:pairwise",
     "regex": "llmlab.scorers.words:regex",
     "rouge": "llmlab.scorers.overlap:rouge",
+    "similarity": "llmlab.scorers.embedding:similarity",
     "weighted": "llmlab.scorers.combine:weighted",
 }
 # names of other tools and of suites written for them
@@ -44,7 +49,8 @@ ALIASES = {
     "numeric_match": "numeric",
     "regex_match": "regex",
 }
-_NOT_IN_WORDS = frozenset({"custom", "weighted"})
+# what takes functions or models, or runs the code that it names, which is the user's to decide and not a file's
+_NOT_IN_WORDS = frozenset({"custom", "hf_evaluate", "pairwise", "weighted"})
 
 
 def parse(spec: str | Mapping[str, Any] | Scorer) -> Scorer:

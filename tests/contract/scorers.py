@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llmlab import scorers
-from llmlab.types import Sample, Score, Scorer
+from llmlab.models.scripted import Scripted
+from llmlab.types import Request, Sample, Score, Scorer
 
 TEXT = Sample("Name the river.", "the Long River", "river")
 NUMBER = Sample("17 * 3?", "51", "number")
@@ -32,6 +33,18 @@ def judged(text: str, sample: Sample) -> Score:
     return Score(float(str(sample.target) in text), text[:20], "looked for the target")
 
 
+def look(request: Request) -> str:
+    """A judge who looks for the target in the answer."""
+    return f"Looked.\nVerdict: {'' if str(TEXT.target) in request.prompt.split('<<answer')[1] else 'in'}correct"
+
+
+def measure(request: Request) -> str:
+    """A judge who prefers the longer answer, wherever it stands."""
+    first, second = (request.prompt.split(f"<<{place} answer")[1].split("<<end")[0] for place in ("first", "second"))
+    return f"Measured.\nVerdict: {'first' if len(first) > len(second) + 1 else 'second'}"
+
+
+LOOKING = Scripted(look, "scripted/looking")
 CASES = {
     "exact": Case(scorers.exact(), TEXT, "the long river.", "the short river"),
     "exact-strict": Case(scorers.exact(strict=True), TEXT, "the Long River", "the long river"),
@@ -62,6 +75,15 @@ CASES = {
         PROGRAM,
         "```python\ndef double(x):\n    return 2 * x\n```",
         "def double(x):\n    return x\n",
+        False,
+    ),
+    "judge": Case(scorers.judge(LOOKING), TEXT, "I say the Long River", "a wide stream"),
+    "jury": Case(scorers.jury([LOOKING, scorers.contains()]), TEXT, "I say the Long River", "a wide stream"),
+    "pairwise": Case(
+        scorers.pairwise(Scripted(measure, "scripted/measuring"), {"river": "a wide stream"}),
+        TEXT,
+        "I say the Long River",
+        "a lake",
         False,
     ),
 }
