@@ -44,7 +44,7 @@ class CompatibleModel(OpenAIModel):
                 f"{name} needs the address of its server: lab.model({name!r}, base_url='http://localhost:8000/v1') "
                 f"or {self.url_env} in the environment"
             )
-        self.protocols = ("loglikelihood", "letter_logprob", "letter", "generate")
+        self.offers = ("loglikelihood", "letter_logprob")
 
     def _key(self) -> str:
         return super()._key() if self._needs_key else settings.value(self.key_env) or "none"

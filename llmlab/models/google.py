@@ -51,7 +51,7 @@ class GoogleModel(RemoteModel):
             given["key_env"] = "GOOGLE_API_KEY"
         super().__init__(name, options, **given)
         own: tuple[Protocol, ...] = ("decision", "letter_logprob")
-        self.protocols = (*(p for p in own if supports(name, p)), "letter", "generate")
+        self.offers = tuple(p for p in own if supports(name, p))
 
     def _connect(self, key: str) -> Any:
         from google import genai

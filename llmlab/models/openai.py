@@ -44,7 +44,7 @@ class OpenAIModel(WireModel):
     def __init__(self, name: str, options: Options | None = None, **settings: Any) -> None:
         super().__init__(name, options, **settings)
         own: tuple[Protocol, ...] = ("decision", "letter_logprob")
-        self.protocols = (*(p for p in own if supports(name, p)), "letter", "generate")
+        self.offers = tuple(p for p in own if supports(name, p))
 
     @property
     def _sdk(self) -> ModuleType:

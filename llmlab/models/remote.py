@@ -11,11 +11,15 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from llmlab import settings
+from llmlab.errors import BadRequest
 from llmlab.models import capabilities, limiter
 from llmlab.models.base import Model
 from llmlab.models.stops import until
 from llmlab.models.tries import Pieces, Tries
 from llmlab.types import NAN, Chunk, Decision, Options, Prompt, Protocol, Request, Response
+
+# what a protocol rests on, by the name under which its lack is remembered
+_NEEDS: dict[Protocol, str] = {"loglikelihood": "echo", "decision": "decision", "letter_logprob": "top_logprobs"}
 
 
 class RemoteModel(Model):
@@ -37,6 +41,8 @@ class RemoteModel(Model):
     default_url: ClassVar[str]
     url_env: ClassVar[str]
     default_key_env: ClassVar[str]
+    offers: tuple[Protocol, ...] = ()
+    """Protocols that the provider is known to have for this model, before anything is learned."""
 
     def __init__(
         self,
@@ -115,6 +121,12 @@ class RemoteModel(Model):
         """The options with what the provider insists on filled in."""
         return options
 
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:  # type: ignore[override]  # shrinks with what is learned
+        """What the provider offers for this model, less what it has turned out not to have."""
+        offered = (p for p in self.offers if _NEEDS[p] not in self.capabilities.refused)
+        return (*offered, "letter", "generate")
+
     def _charged(self, request: Request) -> Response:
         for attempt in Tries(self, request):
             with attempt:
@@ -135,11 +147,16 @@ class RemoteModel(Model):
     def _decide(self, request: Request, choices: Sequence[str], protocol: Protocol) -> Decision:
         if protocol != "decision":
             return super()._decide(request, choices, protocol)
-        for attempt in Tries(self, self._complete(request, {})):
-            with attempt:
-                decision = self._send_decision(attempt.request, choices)
-                assert decision.response is not None
-                return replace(decision, response=attempt.done(decision.response))
+        try:
+            for attempt in Tries(self, self._complete(request, {})):
+                with attempt:
+                    decision = self._send_decision(attempt.request, choices)
+                    assert decision.response is not None
+                    return replace(decision, response=attempt.done(decision.response))
+        except BadRequest as error:
+            if error.status in (404, 405):  # the address has no such endpoint, and will not have one soon
+                self.capabilities.learn(_NEEDS[protocol])
+            raise
         raise AssertionError("the last try raises")
 
 

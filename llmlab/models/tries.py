@@ -123,6 +123,11 @@ class Try:
         if len(text) < len(response.text):
             finish = "refusal" if response.finish_reason == "refusal" else "stop"
             response = replace(response, text=text, finish_reason=finish)
+        applied, dropped = self.request.options, self.dropped
+        if applied.top_logprobs is not None and response.logprobs is None and response.text:
+            # some servers take the option and ignore it
+            self.model.capabilities.learn("top_logprobs")
+            applied, dropped = replace(applied, top_logprobs=None), (*dropped, "top_logprobs")
         answered_by = response.model_version.partition(" ")[0]  # without the fingerprint
         cost, source = prices.price(self.model.name, response.usage, version=answered_by)
         finished = replace(
@@ -133,8 +138,8 @@ class Try:
             first_token_seconds=self._first,
             model=self.model.name,
             requested=self.asked.options,
-            applied=self.request.options,
-            dropped=self.dropped,
+            applied=applied,
+            dropped=dropped,
             attempts=(*self.attempts, Attempt(self._waited, seconds)),
         )
         return self._bill.settle(finished)

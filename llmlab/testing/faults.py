@@ -11,6 +11,7 @@ Kind = Literal[
     "server_error",  # 500
     "bad_request",  # 400
     "unauthorized",  # 401
+    "not_found",  # 404
     "quota",  # 429 that waiting does not heal
     "cut",  # the connection closes in the middle of the answer
     "empty",  # 200 with an empty body
@@ -28,6 +29,7 @@ STATUS: dict[str, int] = {
     "server_error": 500,
     "bad_request": 400,
     "unauthorized": 401,
+    "not_found": 404,
     "quota": 429,
 }
 

@@ -48,6 +48,7 @@ class ProviderServer:
             text or an `Answer`.
         latency: seconds that each answer takes.
         unsupported: request fields that are answered by a 400, as they appear on the wire.
+        ignored: request fields that are taken and have no effect.
         version: version that the answers report after the model's name.
         port: 0 takes a free one.
 
@@ -65,12 +66,14 @@ class ProviderServer:
         *,
         latency: float = 0.0,
         unsupported: Collection[str] = (),
+        ignored: Collection[str] = (),
         version: str = "2026-01-01",
         port: int = 0,
     ) -> None:
         self.answer = answer
         self.latency = latency
         self.unsupported = set(unsupported)
+        self.ignored = set(ignored)
         self.version = version
         self.port = port
         self.requests: list[Received] = []
@@ -177,7 +180,8 @@ class ProviderServer:
         refused = next((f for f in form.fields(body) if f in self.unsupported), None)
         if refused is not None:
             return await _send(writer, 400, form.unsupported(refused))
-        ask = form.ask(received.path, body, self.version)
+        heeded = {field: value for field, value in body.items() if field not in self.ignored}
+        ask = form.ask(received.path, heeded, self.version)
         answer = self._answer(ask, fault)
         with_usage = fault is None or fault.kind != "no_usage"
         if ask.stream:

@@ -15,6 +15,7 @@ _ERRORS = {
     "server_error": ("api_error", "Internal server error"),
     "bad_request": ("invalid_request_error", "messages: at least one message is required"),
     "unauthorized": ("authentication_error", "invalid x-api-key"),
+    "not_found": ("not_found_error", "model: no-such-model"),
     "quota": ("rate_limit_error", "This request would exceed your spend limit."),
 }
 _STOP = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "blocked": "refusal"}

@@ -17,6 +17,7 @@ _ERRORS = {
     "server_error": ("INTERNAL", "An internal error has occurred."),
     "bad_request": ("INVALID_ARGUMENT", "Request contains an invalid argument."),
     "unauthorized": ("UNAUTHENTICATED", "API key not valid. Please pass a valid API key."),
+    "not_found": ("NOT_FOUND", "models/no-such-model is not found for API version v1."),
     "quota": ("RESOURCE_EXHAUSTED", "You exceeded your current quota."),
 }
 _FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "refusal": "SAFETY", "blocked": "STOP"}

@@ -15,6 +15,7 @@ _ERRORS = {
     "server_error": (None, "server_error", "The server had an error while processing your request."),
     "bad_request": ("invalid_value", "invalid_request_error", "Invalid value."),
     "unauthorized": ("invalid_api_key", "invalid_request_error", "Incorrect API key provided."),
+    "not_found": ("model_not_found", "invalid_request_error", "The model does not exist or you have no access."),
     "quota": ("insufficient_quota", "insufficient_quota", "You exceeded your current quota."),
 }
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import llmlab as lab
-from llmlab.models.base import Model
+from llmlab.models.base import Model, Through
+from llmlab.models.ensemble import Ensemble, Vote, ensemble
+from llmlab.models.router import Router, route
 from llmlab.models.scripted import Scripted
 from llmlab.testing import ProviderServer
 from llmlab.types import Call, Request, Response
@@ -27,8 +29,13 @@ CLOUD: Mapping[str, Callable[[ProviderServer], Mapping[str, Any]]] = {
     "google/decisions-prerelease": lambda server: {"base_url": server.url},
     "google-legacy/gemini-1.5-flash": lambda server: {"base_url": server.url},
 }
-LOCAL = ("hf/tiny",)
-OTHERS = ("scripted/model", "through/scripted", "through/openai", "through/hf")
+LOCAL = ("hf/tiny", "micro/small")
+WRAPPED = (
+    *("through/scripted", "through/openai", "through/hf"),
+    *("vote/scripted", "vote/hf", "cascade/scripted", "cascade/hf"),
+    *("route/scripted", "route/openai", "route/hf"),
+)
+OTHERS = ("scripted/model", *WRAPPED)
 EVERY = (*CLOUD, *LOCAL, *OTHERS)
 
 
@@ -45,10 +52,44 @@ def make(name: str, server: ProviderServer, **options: Any) -> Model:
         return cloud(name, server, **options)
     if name == "hf/tiny":
         return lab.model(f"hf/{_tiny()}", device="cpu", **{"max_tokens": 12, **options})
+    if name == "micro/small":
+        pytest.importorskip("torch", reason="an extra")
+        return lab.model(name, device="cpu", **{"max_tokens": 12, **options})
     if name == "scripted/model":
         return Scripted(ANSWER).with_options(**options)
-    inner = {"through/openai": "openai/gpt-4o-mini", "through/scripted": "scripted/model", "through/hf": "hf/tiny"}
-    return make(inner[name], server, **options).through(unchanged)
+    how, _, inner = name.partition("/")
+    model = make(_INNER[inner], server, **options)
+    if how == "vote":
+        return ensemble([model, model]).with_options(**options)
+    if how == "cascade":
+        return ensemble([model, model], "cascade", confidence=certain).with_options(**options)
+    if how == "route":
+        return route([("nobody asks this", "scripted/echo")] if inner == "scripted" else [], model).with_options(
+            **options
+        )
+    return model.through(unchanged)
+
+
+def asked(model: Model) -> int:
+    """How many calls of other models one answer of a model takes; 1 for a model that answers itself."""
+    return len(model.members) if isinstance(model, Vote) else 1
+
+
+def billed(model: Model) -> bool:
+    """Whether somebody charges for the calls that a model makes in the end."""
+    if isinstance(model, Through):
+        return billed(model.inner)
+    if isinstance(model, Ensemble):
+        return billed(model.members[0])
+    return billed(model.default) if isinstance(model, Router) else model.billed
+
+
+_INNER = {"openai": "openai/gpt-4o-mini", "scripted": "scripted/model", "hf": "hf/tiny"}
+
+
+def certain(request: Request, response: Response) -> float:
+    """A confidence that is always high."""
+    return 1.0
 
 
 def unchanged(request: Request, call: Call) -> Response:

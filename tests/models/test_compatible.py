@@ -130,6 +130,19 @@ def test_decide_falls_back_to_what_the_server_can() -> None:
         decision = model.decide("Capital of Italy?", ["Paris", "Rome"])
         assert decision.protocol == "letter_logprob"
         assert decision.probabilities == pytest.approx((0.25, 0.75))
+        assert model.protocols == ("letter_logprob", "letter", "generate")
         server.unsupported = {"logprobs"}
         decision = model.decide("Capital of Italy?", ["Paris", "Rome"])
         assert (decision.protocol, decision.choice) == ("letter", 1)
+        assert model.protocols == ("letter", "generate")
+
+
+def test_log_probabilities_that_are_silently_ignored_count_as_refused() -> None:
+    with ProviderServer("B") as server:
+        server.ignored = {"logprobs"}
+        model = compatible(server, top_logprobs=2)
+        first, second = model.generate("Hello"), model.generate("Hello")
+    assert first.logprobs is None
+    assert first.dropped == second.dropped == ("top_logprobs",)
+    assert first.applied.top_logprobs is None
+    assert [("logprobs" in received.body) for received in server.requests] == [True, False]

@@ -10,7 +10,7 @@ import pytest
 import llmlab as lab
 from llmlab.models.base import Model
 from llmlab.models.openai import usage
-from llmlab.testing import Answer, ProviderServer
+from llmlab.testing import Answer, Fault, ProviderServer
 from llmlab.types import TokenLogprob, Usage
 
 
@@ -132,3 +132,11 @@ def test_a_decision_is_charged_and_tried_again(server: ProviderServer) -> None:
     assert decision.response is not None
     assert len(decision.response.attempts) == 2
     assert math.isclose(spending.spent, decision.response.cost)
+
+
+def test_an_address_without_decisions_is_asked_once(server: ProviderServer) -> None:
+    server.fault = lambda received: Fault("not_found") if received.path.endswith("/decisions") else None
+    model = openai(server, "gpt-6-luna")
+    protocols = [model.decide("Which?", ["a", "b"]).protocol for _ in range(2)]
+    assert protocols == ["letter", "letter"]
+    assert [r.path for r in server.requests].count("/v1/decisions") == 1
