@@ -19,9 +19,11 @@ _PUBLIC = {
     "Store": "llmlab.store:Store",
     "benchmark": "llmlab.benchmarks.registry:benchmark",
     "benchmarks": "llmlab.benchmarks:",
+    "dataset": "llmlab.finetune.data:dataset",
     "decided": "llmlab.evaluation.stopping:decided",
     "estimate": "llmlab.evaluation.estimate:estimate",
     "evaluate": "llmlab.evaluation.evaluate:evaluate",
+    "finetune": "llmlab.finetune:",
     "ledger": "llmlab.ledger:",
     "model": "llmlab.models.registry:model",
     "models": "llmlab.models:",
@@ -38,9 +40,11 @@ __all__ = [
     "__version__",
     "benchmark",
     "benchmarks",
+    "dataset",
     "decided",
     "estimate",
     "evaluate",
+    "finetune",
     "ledger",
     "model",
     "models",
@@ -50,12 +54,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from llmlab import benchmarks, ledger, models, plots, scorers
+    from llmlab import benchmarks, finetune, ledger, models, plots, scorers
     from llmlab.benchmarks.registry import benchmark
     from llmlab.benchmarks.suite import suite
     from llmlab.evaluation.estimate import estimate
     from llmlab.evaluation.evaluate import evaluate
     from llmlab.evaluation.stopping import decided
+    from llmlab.finetune.data import dataset
     from llmlab.models.registry import model
     from llmlab.results import Results
     from llmlab.store import Store

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # provider -> "module:class"; a class is called with (name, options, **settings), or has `named` that is
 PROVIDERS: dict[str, str] = {
+    "adapter": "llmlab.models.local.adapted:AdaptedModel",
     "anthropic": "llmlab.models.anthropic:AnthropicModel",
     "compatible": "llmlab.models.compatible:CompatibleModel",
     "google": "llmlab.models.google:GoogleModel",
@@ -28,7 +29,7 @@ PROVIDERS: dict[str, str] = {
     "scripted": "llmlab.models.scripted:Scripted",
 }
 # package that a provider needs -> what to install
-_EXTRAS = {"torch": "local", "transformers": "local", "google.generativeai": "google-legacy", "gguf": "gguf"}
+_EXTRAS = {"torch": "local", "transformers": "local", "peft": "train", "google.generativeai": "google-legacy", "gguf": "gguf"}
 _OPTIONS = frozenset(f.name for f in fields(Options))
 
 

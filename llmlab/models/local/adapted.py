@@ -1,0 +1,157 @@
+"""`adapter/…`: a base model with a trained adapter (LoRA and its kin, in PEFT's format) merged into it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmlab.errors import DataError, MissingPackage
+from llmlab.models.local.engine import Engine, Source
+from llmlab.models.local.loading import Loaded, fingerprint, load
+from llmlab.models.local.transformers import TransformersModel
+from llmlab.types import Options, digest
+
+CONFIG = "adapter_config.json"
+CARD = "llmlab.json"
+"""Written beside an adapter by `lab.finetune`: the base by name, and the fingerprint of its weights."""
+
+
+class AdaptedModel(TransformersModel):
+    """A base model and an adapter for it: "adapter/" and a folder or an id of the hub.
+
+    The adapter is merged into the base's weights when they load, so that answers take no longer than the base's. One
+    that was trained on a quantised base is merged into the unquantised one, which is a little different.
+
+    Args:
+        name: "adapter/./runs/tickets/adapter".
+        options: generation options.
+        base: name of the base model; None takes the one that the adapter was trained on.
+        device: as for `hf/`.
+        dtype: as for `hf/`.
+        revision: of the adapter on the hub.
+        trust_remote_code: run the base's own Python code.
+        threads: CPU threads.
+        batch_tokens: as for `hf/`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Options | None = None,
+        *,
+        base: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        threads: int | None = None,
+        batch_tokens: int = 2048,
+    ) -> None:
+        super().__init__(
+            name,
+            options,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            threads=threads,
+            batch_tokens=batch_tokens,
+        )
+        self.base = base
+        source = AdapterSource(name, self._source(name), device, dtype, revision, trust_remote_code, base)
+        self._engine = _AdaptedEngine(source, threads, batch_tokens)
+
+
+@dataclass(frozen=True)
+class AdapterSource(Source):
+    """Where an adapter is, and its base."""
+
+    base: str | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        """The adapter's folder."""
+        path = Path(self.source).expanduser()
+        if not path.is_dir() and not path.is_absolute() and not self.source.startswith((".", "~")):
+            from llmlab.models.local.loading import _PATTERNS, _snapshot
+
+            path = _snapshot(self.source, self.revision, _PATTERNS)
+        if not (path / CONFIG).is_file():
+            raise DataError(
+                f"{self.name}: {path} holds no adapter ({CONFIG} is missing); whole models are 'hf/{self.source}'"
+            )
+        return path
+
+    @cached_property
+    def under(self) -> Source:
+        """The base model."""
+        from llmlab.models.registry import model
+
+        config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        name = self.base or self._card.get("base") or f"hf/{config.get('base_model_name_or_path')}"
+        found: Any = model(name)
+        if not isinstance(found, TransformersModel):
+            raise DataError(f"{self.name}: its base should be a local model, {name!r} is not")
+        source = replace(found.source, device=self.device, dtype=self.dtype, trust_remote_code=self.trust_remote_code)
+        expected = self._card.get("weights")
+        if expected and expected != source.fingerprint:
+            raise DataError(
+                f"{self.name} was trained on {self._card.get('base')} with weights {expected}; {name} now has "
+                f"{source.fingerprint}. On another base an adapter means nothing: give its own with base="
+            )
+        return source
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What adapter and base hold together."""
+        return digest(fingerprint(self.folder), self.under.fingerprint)
+
+    @property
+    def _card(self) -> dict[str, Any]:
+        path = self.folder / CARD
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return loaded
+
+
+class _AdaptedEngine(Engine):
+    """An engine whose weights are the base's with the adapter added."""
+
+    source: AdapterSource
+
+    @property
+    def loaded(self) -> Loaded:
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = merged(self.source)
+            return self._loaded
+
+
+def merged(source: AdapterSource) -> Loaded:
+    """The base with the adapter merged into its weights.
+
+    Raises:
+        DataError: when the adapter does not fit the base.
+        MissingPackage: without peft.
+    """
+    base = source.under
+    loaded = load(
+        base.folder, base.name, device=base.device, dtype=base.dtype, trust_remote_code=base.trust_remote_code
+    )
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"{source.name} needs the package 'peft': pip install 'llmlab[train]'") from error
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that the latter has deprecated
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            model = PeftModel.from_pretrained(loaded.model, str(source.folder)).merge_and_unload()
+    # peft raises RuntimeError for shapes, ValueError for modules that the base lacks, KeyError for a bad file
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise DataError(f"{source.name} does not fit its base {base.name}: {error}") from error
+    model.eval().requires_grad_(False)
+    return replace(loaded, model=model)
