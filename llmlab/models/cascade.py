@@ -88,13 +88,16 @@ class Cascade(Ensemble):
 
     def decide(self, prompt: Prompt, choices: Sequence[str], protocol: Protocol | None = None) -> Decision:
         request = self._complete(prompt, {})
+        known = [p for p in self.protocols if p != "generate"]
+        if protocol is not None and protocol not in known:
+            raise UnknownName.among(f"decision protocol of {self.name}", protocol, known)
         failure: Exception | None = None
-        for candidate in [protocol] if protocol else [p for p in self.protocols if p != "generate"]:
+        for candidate in [protocol] if protocol else known:
             try:
                 return self._decided(request, choices, candidate)
             except (NeedsLocalModel, NotImplementedError, BadRequest) as error:
                 failure = failure or error
-        raise failure or UnknownName.among(f"decision protocol of {self.name}", protocol, self.protocols)
+        raise failure or UnknownName.among(f"decision protocol of {self.name}", protocol, known)
 
     def _decided(self, request: Request, choices: Sequence[str], protocol: Protocol) -> Decision:
         trace: list[Response] = []
