@@ -194,9 +194,11 @@ def trainer(
             **more,
         )
     made.watch = watch
-    from transformers import PrinterCallback
+    from transformers import EarlyStoppingCallback, PrinterCallback
 
     made.remove_callback(PrinterCallback)
+    if recipe.patience:
+        made.add_callback(EarlyStoppingCallback(recipe.patience))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -271,7 +272,13 @@ def _knobs(made: Recipe, table: Rows) -> str:
 
 
 def _is_full(error: BaseException) -> bool:
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+    ):
         return True
     # safetensors and torch wrap what the system says
     return "No space left" in str(error) or "os error 28" in str(error) or "file write failed" in str(error)

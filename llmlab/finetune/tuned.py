@@ -119,11 +119,14 @@ class FineTune:
 
         return compare(self, benchmarks, n, **settings)
 
-    def export(self, folder: str | Path, kind: str = "merged") -> Path:
-        """Write the result for others: "adapter" (PEFT), "merged" (safetensors) or "gguf"; gives the path."""
+    def export(self, folder: str | Path, kind: str = "merged", dtype: str | None = None) -> Path:
+        """Write the result for others: "adapter" (PEFT), "merged" (safetensors) or "gguf"; gives the path.
+
+        `dtype` of the weights: see `llmlab.finetune.export.export`.
+        """
         from llmlab.finetune.export import export
 
-        return export(self, Path(folder), kind)
+        return export(self, Path(folder), kind, dtype)
 
     def __repr__(self) -> str:
         r, made = self.record, self.recipe

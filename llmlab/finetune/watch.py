@@ -23,8 +23,10 @@ class Watch:
         self._tokens = self._trained = self._fed = 0
         self._since = time.perf_counter()
 
-    def count(self, inputs: Mapping[str, Any]) -> None:
-        """Add a batch that went through the model."""
+    def count(self, inputs: Any) -> None:
+        """Add a batch that went through the model. Prompts of which answers are sampled (a list) have no tokens yet."""
+        if not isinstance(inputs, Mapping):
+            return
         mask, labels = inputs.get("attention_mask"), inputs.get("labels")
         if mask is not None:
             self._tokens += int(mask.sum())
