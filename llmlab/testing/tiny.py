@@ -48,6 +48,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": _SHAPE | {"tie_word_embeddings": True, "head_dim": 16},
     "mistral": _SHAPE | {"sliding_window": 16},
     "gemma2": _SHAPE | {"head_dim": 16, "sliding_window": 16, "final_logit_softcapping": 5.0},
+    # positions as a bias of the attention
+    "bloom": {
+        "vocab_size": 400, "hidden_size": 64, "n_layer": 2, "n_head": 4, "seq_length": 256, "initializer_range": 0.3,
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
+    },
+    # no attention at all
+    "mamba": {
+        "vocab_size": 400, "hidden_size": 64, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.3,
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
+    },
 }  # fmt: skip
 
 
