@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmlab.models.local import packing
 from llmlab.models.local.attention import Decoding, Packed, Prefix, Segment, packed
-from llmlab.models.local.forward import forward
+from llmlab.models.local.forward import call, forward
 from llmlab.models.local.loading import Loaded
 
 # tokens of room beyond what is needed now; buffers grow by as much and half of what they have
@@ -43,38 +43,44 @@ class PlainDecoder:
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
+        self._ids = self._mask = torch.zeros(0, 0, dtype=torch.long)
         self._cache: Any = None
 
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         width = max(map(len, prompts))
         device = self.loaded.device
-        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
+        self._ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
         self._mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         self._cache = None
-        return self._forward(ids, (self._mask.cumsum(1) - 1).clamp(min=0))
+        return self._forward(width)
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], 1)
-        ids = torch.tensor(tokens, device=self.loaded.device)[:, None]
-        return self._forward(ids, self._mask.sum(1, keepdim=True) - 1)
+        new = torch.tensor(tokens, device=self.loaded.device)[:, None]
+        self._ids = torch.cat([self._ids, new], 1)
+        return self._forward(1 if self._cache is not None else self._ids.shape[1])
 
     def keep(self, rows: Sequence[int]) -> list[int]:
         index = torch.tensor(rows, dtype=torch.long, device=self.loaded.device)
-        self._mask = self._mask[index]
-        if rows:
+        self._ids, self._mask = self._ids[index], self._mask[index]
+        if rows and self._cache is not None:
             self._cache.batch_select_indices(index)
         return list(rows)
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        out = self.loaded.model(
-            input_ids=ids,
+    def _forward(self, n: int) -> Tensor:
+        """Read the last n tokens of every row."""
+        positions = (self._mask.cumsum(1) - 1).clamp(min=0)
+        out = call(
+            self.loaded,
+            input_ids=self._ids[:, -n:],
             attention_mask=self._mask,
-            position_ids=positions,
+            position_ids=positions[:, -n:],
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = out.past_key_values
+        # an architecture with another kind of memory (a recurrent one) reads everything again for each token
+        self._cache = getattr(out, "past_key_values", None)
         logits: Tensor = out.logits[:, -1]
         return logits
 

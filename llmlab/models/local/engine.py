@@ -257,13 +257,15 @@ class Engine:
         """How to compute, tried again whenever the weights have changed."""
         from llmlab.models.local.check import packed_differs
         from llmlab.models.local.forward import Prefixes
-        from llmlab.models.local.linear import Prepacked, worth_it
+        from llmlab.models.local.linear import Prepacked, affordable, worth_it
 
         loaded = self.loaded
         state = _state(loaded.model)
         if self._path is None or self._path.state != state:
             differs = packed_differs(loaded)
-            fast = loaded.device.type == "cpu" and loaded.dtype.itemsize == 4 and worth_it()
+            fast = (
+                loaded.device.type == "cpu" and loaded.dtype.itemsize == 4 and affordable(loaded.model) and worth_it()
+            )
             self._path = _Path(
                 state,
                 differs,

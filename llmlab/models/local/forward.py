@@ -1,8 +1,10 @@
-"""One forward pass over packed sequences, and the keys and values of prefixes that many of them begin with."""
+"""Forward passes, plain and over packed sequences, and the keys and values of prefixes that many of them begin with."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,12 @@ from torch import Tensor
 from llmlab.models.local.attention import KeyValue, Packed, Plan, Prefix, Segment, packed
 from llmlab.models.local.loading import Loaded
 from llmlab.models.local.packing import LEAST, shared
+
+
+def call(loaded: Loaded, **arguments: Any) -> Any:
+    """The model's output in transformers' own layout; arguments that its architecture does not have are left out."""
+    known = inspect.signature(loaded.model.forward).parameters
+    return loaded.model(**{name: value for name, value in arguments.items() if name in known})
 
 
 def forward(

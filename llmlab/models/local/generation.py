@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmlab.errors import LabError, ProviderError
-from llmlab.models.local.decoding import Decoder
 from llmlab.models.local.tokens import Tokens
 from llmlab.types import FinishReason, Options, Request, TokenLogprob, digest
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from llmlab.models.local.decoding import Decoder
 
 DEFAULT_MAX_TOKENS = 256
 

@@ -43,10 +43,13 @@ class Loaded:
 
     @property
     def token_bytes(self) -> int:
-        """Memory that the keys and values of one token take."""
+        """Memory that the keys and values of one token take, at most; 1 for a model without attention."""
         text = self.model.config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        queries = getattr(text, "num_attention_heads", None)
+        if not queries:
+            return 1
+        heads = getattr(text, "num_key_value_heads", None) or queries
+        width = getattr(text, "head_dim", None) or text.hidden_size // queries
         return int(2 * text.num_hidden_layers * heads * width * self.dtype.itemsize)
 
 

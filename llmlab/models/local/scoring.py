@@ -10,7 +10,7 @@ from torch import Tensor
 from llmlab.errors import ProviderError
 from llmlab.models.local import packing
 from llmlab.models.local.attention import Packed, Prefix, Segment, packed
-from llmlab.models.local.forward import Prefixes, forward
+from llmlab.models.local.forward import Prefixes, call, forward
 from llmlab.models.local.loading import Loaded, is_out_of_memory
 from llmlab.models.local.packing import LEAST, Fitted, Results, Unit
 from llmlab.models.local.tokens import Pair
@@ -139,7 +139,7 @@ def _pass_plain(loaded: Loaded, batch: Sequence[tuple[tuple[int, ...], list[Fitt
     mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in batch], device=loaded.device)
     asked = [(row, f, len(f.context) - 1) for row, (_, several) in enumerate(batch) for f in several]
     first = min(start for _, _, start in asked)
-    out = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first)
+    out = call(loaded, input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first)
     logits = out.logits[:, -(width - first) :]
     rows = [row * (width - first) + start - first + k for row, f, start in asked for k in range(len(f.target))]
     return collect(logits.flatten(0, 1), rows, [f for _, f, _ in asked])

@@ -151,6 +151,13 @@ def test_what_the_numbers_were_computed_with_is_recorded(lm, family):
     assert used["packed_up_to"] == (16 if family == "mistral" else 256)
 
 
+@pytest.mark.parametrize("family", ["bloom", "mamba"])
+def test_other_architectures_take_the_plain_path_and_say_so(lm, family):
+    used = lm(family).settings_used
+    assert used["attention"] != "packed"
+    assert used["attention_note"]
+
+
 def test_capped_logits_of_attention_take_the_plain_path(lm):
     # gemma2 caps the scores of its attention, which packed attention does not do
     assert lm("gemma2").settings_used["attention"] != "packed"
