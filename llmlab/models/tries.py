@@ -17,7 +17,7 @@ from llmlab import ledger, prices
 from llmlab.errors import BadRequest, BudgetExceeded, ProviderError, RateLimited
 from llmlab.models.faults import RefusedOption
 from llmlab.models.stops import cut
-from llmlab.types import NAN, Attempt, Request, Response
+from llmlab.types import NAN, Attempt, FinishReason, Request, Response
 
 if TYPE_CHECKING:
     from llmlab.models.remote import RemoteModel
@@ -63,7 +63,7 @@ class Tries:
             raise self._final(error) from None
         if error.retry_after is None:
             # half of it random, so that threads that failed together do not return together
-            return min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._failures - 1)) * random.uniform(0.5, 1.0)
+            return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (self._failures - 1)) * random.uniform(0.5, 1.0)
         if error.retry_after > PATIENCE:
             raise self._final(error, f"; it asks to wait {error.retry_after:.0f} s") from None
         return error.retry_after
@@ -121,7 +121,7 @@ class Try:
         seconds = time.perf_counter() - self._started
         text = cut(response.text, self.asked.options.stop)
         if len(text) < len(response.text):
-            finish = "refusal" if response.finish_reason == "refusal" else "stop"
+            finish: FinishReason = "refusal" if response.finish_reason == "refusal" else "stop"
             response = replace(response, text=text, finish_reason=finish)
         applied, dropped = self.request.options, self.dropped
         if applied.top_logprobs is not None and response.logprobs is None and response.text:
