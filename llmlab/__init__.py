@@ -21,13 +21,17 @@ _PUBLIC = {
     "benchmarks": "llmlab.benchmarks:",
     "dataset": "llmlab.finetune.data:dataset",
     "decided": "llmlab.evaluation.stopping:decided",
+    "ensemble": "llmlab.models.ensemble:ensemble",
     "estimate": "llmlab.evaluation.estimate:estimate",
     "evaluate": "llmlab.evaluation.evaluate:evaluate",
     "finetune": "llmlab.finetune:",
     "ledger": "llmlab.ledger:",
     "model": "llmlab.models.registry:model",
     "models": "llmlab.models:",
+    "optimize": "llmlab.evaluation.optimize:optimize",
     "plots": "llmlab.plots:",
+    "rescore": "llmlab.evaluation.rescore:rescore",
+    "route": "llmlab.models.router:route",
     "scorers": "llmlab.scorers:",
     "suite": "llmlab.benchmarks.suite:suite",
 }
@@ -42,13 +46,17 @@ __all__ = [
     "benchmarks",
     "dataset",
     "decided",
+    "ensemble",
     "estimate",
     "evaluate",
     "finetune",
     "ledger",
     "model",
     "models",
+    "optimize",
     "plots",
+    "rescore",
+    "route",
     "scorers",
     "suite",
 ]
@@ -59,9 +67,13 @@ if TYPE_CHECKING:
     from llmlab.benchmarks.suite import suite
     from llmlab.evaluation.estimate import estimate
     from llmlab.evaluation.evaluate import evaluate
+    from llmlab.evaluation.optimize import optimize
+    from llmlab.evaluation.rescore import rescore
     from llmlab.evaluation.stopping import decided
     from llmlab.finetune.data import dataset
+    from llmlab.models.ensemble import ensemble
     from llmlab.models.registry import model
+    from llmlab.models.router import route
     from llmlab.results import Results
     from llmlab.store import Store
     from llmlab.types import Response, Sample

@@ -44,10 +44,14 @@ class Reply:
     cached: bool = False
 
     @property
+    def answer(self) -> Response | None:
+        """What was generated, also for a decision; None when nothing was."""
+        return self.response or (self.decision.response if self.decision else None)
+
+    @property
     def text(self) -> str:
         """The generated text, "" when nothing was generated."""
-        response = self.response or (self.decision.response if self.decision else None)
-        return response.text if response else ""
+        return self.answer.text if self.answer else ""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from llmlab.benchmarks.base import Reply
 from llmlab.errors import StoreError
 from llmlab.evaluation import rows as rowing
 from llmlab.evaluation.asking import Answer, Asking
+from llmlab.evaluation.judging import StoredCalls
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
 from llmlab.evaluation.progress import progress as progress_bar
-from llmlab.evaluation.records import reply_from_json, reply_to_json
+from llmlab.evaluation.records import record_of, reply_from_json
 from llmlab.evaluation.stopping import Watch, decided, side_by_side
 from llmlab.ledger import Ledger
+from llmlab.models.recall import remembering
 from llmlab.types import Protocol, digest
 
 if TYPE_CHECKING:
@@ -123,7 +124,11 @@ class Run:
         by_key: dict[str, list[Unit]] = defaultdict(list)
         for unit in self.work:
             by_key[unit.key].append(unit)
-        with Ledger(budget) as self.bill, progress_bar(len(self.work), shown) as self.bar:
+        with (
+            Ledger(budget) as self.bill,
+            remembering(StoredCalls(self.store)),
+            progress_bar(len(self.work), shown) as self.bar,
+        ):
             try:
                 self._recall(by_key)
                 self._ask(by_key)
@@ -177,7 +182,13 @@ class Run:
     def _take(self, group: Sequence[Answer], by_key: dict[str, list[Unit]]) -> None:
         answers = [Answer(unit, a.reply, a.error) for a in group for unit in by_key[a.unit.key]]
         try:
-            self.store.save_answers([_record(a.unit, a.reply) for a in group if a.reply is not None])
+            self.store.save_answers(
+                [
+                    record_of(a.unit.key, a.unit.cell.model.name, a.unit.query, a.reply)
+                    for a in group
+                    if a.reply is not None
+                ]
+            )
         except StoreError:
             self.rows += [self._row(a, None) for a in answers]
             raise
@@ -233,28 +244,6 @@ class Run:
 
 def _score(answer: Answer) -> rowing.Scored | None:
     return None if answer.reply is None else rowing.score(answer.unit, answer.reply)
-
-
-def _record(unit: Unit, reply: Reply) -> dict[str, Any]:
-    response = reply.response or (reply.decision.response if reply.decision else None)
-    return {
-        "key": unit.key,
-        "model": unit.cell.model.name,
-        "model_version": response.model_version if response else "",
-        "request": _asked(unit),
-        "reply": reply_to_json(reply),
-        "cost": response.cost if response else None,
-        "price": response.price if response else "",
-        "seconds": response.seconds if response else None,
-    }
-
-
-def _asked(unit: Unit) -> dict[str, Any]:
-    query = unit.query
-    if query.request is None:
-        return {"pairs": [[context, list(continuations)] for context, continuations in query.pairs]}
-    asked = {"messages": [[m.role, m.content] for m in query.request.messages], "repeat": query.request.repeat}
-    return asked | {"options": query.request.options.set(), "choices": list(query.choices)}
 
 
 def _config(plan: Iterable[Cell], config: dict[str, Any]) -> dict[str, Any]:

@@ -120,11 +120,12 @@ def units(cell: Cell, samples: Sequence[Sample], repeats: int, seed: int, salt: 
             if query.request is not None:
                 request = replace(query.request, options=query.request.options.merged(options), repeat=repeat)
                 query = replace(query, request=request)
-            made.append(Unit(cell, sample, repeat, query, _key(identity, query, salt)))
+            made.append(Unit(cell, sample, repeat, query, key_of(identity, query, salt)))
     return made
 
 
-def _key(identity: Mapping[str, Any], query: Query, salt: str) -> str:
+def key_of(identity: Mapping[str, Any], query: Query, salt: str = "") -> str:
+    """The key of an answer: a digest of all that it depends on."""
     request = query.request
     asked = (
         None
@@ -137,4 +138,4 @@ def _key(identity: Mapping[str, Any], query: Query, salt: str) -> str:
             request.repeat,
         ]
     )
-    return digest(identity, query.protocol, asked, query.pairs, query.choices, salt)
+    return digest(dict(identity), query.protocol, asked, query.pairs, query.choices, salt)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
-from llmlab.benchmarks.base import Reply
+from llmlab.benchmarks.base import Query, Reply
 from llmlab.types import (
     Attempt,
     ContinuationLogprob,
@@ -33,6 +33,29 @@ _PLAIN = (
     "reasoning",
     "dropped",
 )
+
+
+def record_of(key: str, model: str, query: Query, reply: Reply) -> dict[str, Any]:
+    """A row of the store's table of answers."""
+    answer = reply.answer
+    return {
+        "key": key,
+        "model": model,
+        "model_version": answer.model_version if answer else "",
+        "request": query_to_json(query),
+        "reply": reply_to_json(reply),
+        "cost": answer.cost if answer else reply.cost,
+        "price": answer.price if answer else reply.price,
+        "seconds": answer.seconds if answer else reply.seconds,
+    }
+
+
+def query_to_json(query: Query) -> dict[str, Any]:
+    """What was asked, as JSON types."""
+    if query.request is None:
+        return {"pairs": [[context, list(continuations)] for context, continuations in query.pairs]}
+    asked = {"messages": [[m.role, m.content] for m in query.request.messages], "repeat": query.request.repeat}
+    return asked | {"options": _options_to_json(query.request.options), "choices": list(query.choices)}
 
 
 def reply_to_json(reply: Reply) -> dict[str, Any]:

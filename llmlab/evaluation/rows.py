@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from llmlab.benchmarks.base import Reply
 from llmlab.errors import BudgetExceeded
+from llmlab.evaluation.judging import recalled
 from llmlab.evaluation.plan import Unit
 from llmlab.ledger import Ledger
 from llmlab.types import NAN, Message, Response, Sample, Score
@@ -37,20 +38,25 @@ def score(unit: Unit, reply: Reply) -> Scored:
 
 def judged(judge: Callable[[], Score]) -> Scored:
     """A verdict with what it cost; a failure of `judge` gives no score and says why."""
+    before: list[float] = []
+    token = recalled.set(before)
+    fault = ""
     with Ledger() as bill:
         try:
             verdict = judge()
         except BudgetExceeded as error:
-            return Score(NAN), bill.spent, f"the answer is stored but not judged: {error}"
+            verdict, fault = Score(NAN), f"the answer is stored but not judged: {error}"
         except Exception as error:  # a user's scorer may raise anything; the paid answer must survive it
-            return Score(NAN), bill.spent, f"the scorer failed: {type(error).__name__}: {error}"
-    return verdict, bill.spent, ""
+            verdict, fault = Score(NAN), f"the scorer failed: {type(error).__name__}: {error}"
+        finally:
+            recalled.reset(token)
+    return verdict, bill.spent + math.fsum(before), fault
 
 
 def row(unit: Unit, reply: Reply | None, error: Exception | None, seed: int, scored: Scored | None) -> dict[str, Any]:
     """One row of the Results table."""
     verdict, judge_cost, fault = scored or (Score(NAN), 0.0, "")
-    response = _response_of(reply)
+    response = reply.answer if reply is not None else None
     generated = response is not None
     if reply is not None and reply.logprobs:
         # nothing was generated; what the log-probabilities took stands in the same columns
@@ -119,12 +125,6 @@ def _answered(response: Response | None, generated: bool) -> dict[str, Any]:
         "applied": response.applied.set(),
         "dropped": list(response.dropped),
     }
-
-
-def _response_of(reply: Reply | None) -> Response | None:
-    if reply is None:
-        return None
-    return reply.response or (reply.decision.response if reply.decision else None)
 
 
 def _target(sample: Sample) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from llmlab.results.choosing import Ceiling, Selection
     from llmlab.results.costs import Choice
     from llmlab.results.pages import Page
 
@@ -134,6 +135,35 @@ class Results:
         from llmlab.results import costs
 
         return costs.cheapest(self, within, benchmark)
+
+    def choose(
+        self, min_quality: float | None = None, max_cost: float | None = None, max_seconds: float | None = None
+    ) -> Selection:
+        """The cheapest model that fulfils the conditions and is not shown to be worse than the best that does.
+
+        Args:
+            min_quality: lowest mean score, in [0, 1].
+            max_cost: most US dollars per answer.
+            max_seconds: highest median of the seconds per answer.
+
+        Raises:
+            DataError: when the results hold several benchmarks or protocols; choose one with `filter`.
+        """
+        from llmlab.results.choosing import choose
+
+        return choose(self, min_quality, max_cost, max_seconds)
+
+    def oracle(self) -> Ceiling:
+        """What always taking the best model's answer would reach: the ceiling of routing and ensembles."""
+        from llmlab.results.choosing import oracle
+
+        return oracle(self)
+
+    def error_correlation(self) -> pd.DataFrame:
+        """How far the models fail on the same items, from -1 to 1; near 1 a vote of them gains little."""
+        from llmlab.results.choosing import error_correlation
+
+        return error_correlation(self)
 
     # -- plots --------------------------------------------------------------------------------------------
 

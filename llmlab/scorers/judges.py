@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from llmlab.errors import DataError, UnknownName
+from llmlab.models import recall
 from llmlab.models.base import Model
 from llmlab.models.registry import model as make_model
 from llmlab.scorers.base import Rule, acceptable, no_target, normalise, shorten
@@ -90,7 +91,8 @@ class Judge(Rule):
 
     def _decided(self, shown: str) -> Score:
         labels = [label for label, _ in self.scale]
-        decision = self.model.decide(f"{task(self.rubric)}\n\n{shown}\n\nWhich verdict is right?", labels)
+        asked = Request.of(f"{task(self.rubric)}\n\n{shown}\n\nWhich verdict is right?")
+        decision = recall.decide(self.model, asked, labels)
         if decision.choice is None:
             return Score(math.nan, None, "the judge decided for none of the verdicts", parsed=False)
         probability = decision.probabilities[decision.choice]
@@ -210,7 +212,7 @@ def demand(scale: Scale) -> str:
 def ask(model: Model, prompt: str) -> Response:
     """The judge's reply; options that its model does not set are those of a judge."""
     request = Request.of(prompt)
-    return model.generate(replace(request, options=_OPTIONS.merged(model.options)))
+    return recall.generate(model, replace(request, options=_OPTIONS.merged(model.options)))
 
 
 def known_as(model: Model) -> dict[str, Any]:

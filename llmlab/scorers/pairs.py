@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llmlab.errors import DataError
+from llmlab.models import recall
 from llmlab.models.base import Model
 from llmlab.models.registry import model as make_model
 from llmlab.scorers.base import Rule, describe, shorten
@@ -111,7 +112,7 @@ class _Asked:
     def __call__(self, sample: Sample) -> str:
         with self._lock:
             if sample.id not in self._answers:
-                self._answers[sample.id] = self.model.generate(Request.of(sample.input)).text
+                self._answers[sample.id] = recall.generate(self.model, Request.of(sample.input)).text
             return self._answers[sample.id]
 
     def identity(self) -> Mapping[str, Any]:

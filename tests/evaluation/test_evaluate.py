@@ -355,3 +355,16 @@ def test_rows_come_in_the_order_of_the_plan(store: str) -> None:
     table = run([right(), wrong()], store=store, n=20).samples
     assert table.model.tolist() == ["scripted/right"] * 20 + ["scripted/wrong"] * 20
     assert table["sample"].tolist()[:20] == table["sample"].tolist()[20:]
+
+
+@pytest.mark.parametrize("by", ["verdict", "decision"])
+def test_what_a_judge_answered_is_not_paid_for_again(store: str, by: str) -> None:
+    judge = Scripted("It is even.\nVerdict: correct" if by == "verdict" else "B", "scripted/judge", cost=0.01)
+    scorer = lab.scorers.judge(judge, "Is the number even?", scale=["wrong", "correct"], by=by)
+    suite = lab.suite([lab.Sample(f"Twice {i}?", id=str(i)) for i in range(6)], scorer=scorer, name="judged")
+    first = run(right(), suite, store=store).samples
+    assert judge.calls == 6 and first.score.tolist() == [1.0] * 6
+    with lab.ledger() as spending:
+        second = run(right(), suite, store=store).samples
+    assert judge.calls == 6 and spending.spent == 0
+    assert second.judge_cost.tolist() == first.judge_cost.tolist() == pytest.approx([0.01] * 6)

@@ -187,7 +187,9 @@ def test_environment_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
-@pytest.mark.parametrize("process", ["{os.getppid()}", "1", "self/../" + str(os.getpid())])
+@pytest.mark.parametrize(
+    "process", ["{os.getppid()}", "1", "self/../" + str(os.getpid())], ids=["parent", "init", "sibling"]
+)
 def test_environment_of_other_processes_is_out_of_reach(process: str) -> None:
     assert "not allowed here" in ran(f"import os\nprint(open(f'/proc/{process}/environ').read())").reason
 

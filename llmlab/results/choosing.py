@@ -17,7 +17,7 @@ from llmlab.types import NAN
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,9 @@ def _by_model(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def _one(results: Results | pd.DataFrame) -> pd.DataFrame:
     """The rows, which must be of one benchmark and one way of asking."""
-    from llmlab.results import Results
+    import pandas as pd
 
-    frame = results.samples if isinstance(results, Results) else results
+    frame = results if isinstance(results, pd.DataFrame) else results.samples
     for column in ("benchmark", "benchmark_version", "protocol", "metric"):
         values = list(dict.fromkeys(map(str, frame[column])))
         if len(values) > 1:

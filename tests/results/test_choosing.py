@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llmlab.errors import DataError
-from llmlab.evaluation.select import choose, error_correlation, oracle
+from llmlab.results.choosing import choose, error_correlation, oracle
 from llmlab.results import Results
 
 NAN = math.nan
