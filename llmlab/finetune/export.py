@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -54,15 +55,10 @@ def _merged(tuned: FineTune, place: Path, dtype: str | None) -> None:
     import torch
 
     loaded: Any = tuned.model.load()  # type: ignore[attr-defined]  # ours are local
-    kept = dtype or _stored(tuned.base)
-    model = loaded.model
-    before = next(model.parameters()).dtype
-    try:
-        model.to(getattr(torch, kept))
-        model.config.use_cache = True
-        model.save_pretrained(place)
-    finally:
-        model.to(before)
+    kept = getattr(torch, dtype or _stored(tuned.base))
+    # a copy: the model that answers must keep its precision
+    model = loaded.model if loaded.dtype == kept else copy.deepcopy(loaded.model).to(kept)
+    model.save_pretrained(place)
     loaded.tokenizer.save_pretrained(place)
     for file in place.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner can read

@@ -101,7 +101,7 @@ def finetune(
         shutil.rmtree(run.folder)
     if not (run.done and run.record.get("key") == key):
         run.claim(key, about)
-        _train(run, base.source, training, held, made, judges, threads, progress)
+        _train(run, base, training, held, made, judges, threads, progress)
     return FineTune(run.folder, base=base)
 
 
@@ -135,7 +135,7 @@ def _about(base: TransformersModel, data: TrainingData, held: TrainingData | Non
 
 def _train(
     run: Run,
-    source: Weights,
+    base: TransformersModel,
     data: TrainingData,
     held: TrainingData | None,
     made: Recipe,
@@ -145,6 +145,7 @@ def _train(
 ) -> None:
     from llmlab.finetune.base import fresh_tokenizer
 
+    source = base.source
     tokenizer = fresh_tokenizer(source.folder)
     table = rows(data, held, tokenizer, made)
     run.update(lengths=json.loads(table.lengths.summary().to_json()), notes=list(table.notes))
@@ -166,7 +167,7 @@ def _train(
             raise methods.Diverged(f"{error} {_advice(run, made)}") from None
         except Exception as error:
             if is_out_of_memory(error):
-                raise methods.OutOfMemory(_knobs(made, table)) from error
+                raise methods.OutOfMemory(_knobs(base, made, table)) from error
             if _is_full(error):
                 raise StoreError(
                     f"{run.folder}: cannot write ({error}); free some space, the same call continues"
@@ -253,22 +254,13 @@ def _advice(run: Run, made: Recipe) -> str:
     )
 
 
-def _knobs(made: Recipe, table: Rows) -> str:
+def _knobs(base: Model, made: Recipe, table: Rows) -> str:
+    from llmlab.finetune.memory import alternatives
+
     longest = int(table.lengths.table["kept"].max())
-    knobs = [
-        f"batch={max(1, made.batch // 2)}, accumulate={2 * made.accumulate} (the same steps, half of the activations)"
-    ]
-    if not made.checkpointing:
-        knobs.append("checkpointing=True (activations of one layer at a time, about a third slower)")
-    if longest > 256:
-        knobs.append(f"length={longest // 2} (at most half of the activations; cuts long examples)")
-    knobs += {
-        "full": ["method='lora' (no gradients and moments of the base)"],
-        "lora": ["method='qlora' (the base in 4 bits)"],
-    }.get(made.method, [])
-    return f"out of memory with batches of {made.batch} × {longest} tokens. In order of what it costs: " + "; ".join(
-        knobs
-    )
+    used = made.model_copy(update={"length": longest})
+    ways = "; ".join(f"{text}: {peak / 1e9:.2f} GB" for text, peak in alternatives(base, used))
+    return f"out of memory with batches of {made.batch} × {longest} tokens. What takes less, predicted: {ways}"
 
 
 def _is_full(error: BaseException) -> bool:

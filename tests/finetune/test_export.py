@@ -37,11 +37,11 @@ def test_merged_export_is_a_whole_model_for_transformers(trained: Callable[..., 
     place = tuned.export(tmp_path / "merged", dtype="float32")
     model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     torch.testing.assert_close(logits(model, AutoTokenizer.from_pretrained(place)), before, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(ours(tuned), before)
     assert (place / "README.md").read_text().startswith("---") and not (place / "adapter_config.json").exists()
     small = tuned.export(tmp_path / "small")
     assert (small / "model.safetensors").stat().st_size < 0.6 * (place / "model.safetensors").stat().st_size
     assert lab.model(f"hf/{small}").generate("Hi", max_tokens=2).text is not None
+    assert torch.equal(ours(tuned), before)
 
 
 def test_adapter_export_is_one_for_peft(trained: Callable[..., FineTune], tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_gguf_file_has_the_tokenizer(trained: Callable[..., FineTune], tmp_path:
     fields = reader.GGUFReader(path).fields
     assert fields["tokenizer.ggml.tokens"].data.__len__() == 2048
     assert fields["tokenizer.ggml.pre"].contents() == "smollm"
-    assert "generation" not in fields["tokenizer.chat_template"].contents()
+    assert "{% generation" not in fields["tokenizer.chat_template"].contents()
     assert fields["tokenizer.ggml.eos_token_id"].contents() == 2
 
 

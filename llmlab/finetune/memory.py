@@ -1,0 +1,222 @@
+"""How much memory a training will take, part by part, before anything is loaded.
+
+Weights, gradients and the optimiser's moments follow from the shapes in the files. What the backward pass keeps is
+counted by a forward pass of one and of two layers on tensors without data (`FakeTensorMode`), so it holds for
+every architecture that transformers has; every further layer takes as much as the second did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlab.finetune.base import local, shapes, size
+from llmlab.finetune.config import Method, Objective, Recipe, recipe
+from llmlab.finetune.methods import device_of, precision_of
+from llmlab.models.base import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# nf4: half a byte, an 8-bit scale per 64 weights, a float32 one per 256 of these
+_FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+# TRL computes the head in tiles: at most so many tokens, and so many entries of the vocabulary, at a time
+_TILE_TOKENS, _TILE_VOCABULARY = 4096, 32768
+# copies of a tile that live at the same time: logits, their exponentials, and their gradient
+_TILES = 3
+
+
+@dataclass(frozen=True, repr=False)
+class Memory:
+    """Bytes that a training takes at its peak, beside what Python and the libraries take themselves.
+
+    Attributes:
+        weights: the base, and the adapter.
+        gradients: of what is trained.
+        optimizer: AdamW's two moments.
+        activations: what the forward pass keeps for the backward pass.
+        head: logits of a tile of tokens, and their gradient.
+        reference: a second copy of the weights, which "dpo" and "kto" need when every weight is trained.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    head: float
+    reference: float
+    about: Recipe
+    name: str
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the peak.
+
+        Gradients appear while activations go, so the larger of both counts.
+        """
+        passing = max(self.activations + self.head, self.gradients)
+        return self.weights + self.reference + self.optimizer + passing
+
+    @property
+    def table(self) -> pd.Series[float]:
+        """The parts and the peak, in GB (10^9 bytes)."""
+        import pandas as pd
+
+        parts = ("weights", "reference", "optimizer", "gradients", "activations", "head", "peak")
+        return pd.Series({part: getattr(self, part) / 1e9 for part in parts}, name="GB")
+
+    def __repr__(self) -> str:
+        made = self.about
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in self.table.drop("peak").items() if value >= 0.005)
+        return (
+            f"Memory: {self.peak / 1e9:.2f} GB for {made.method} of {self.name}, {made.batch} × {made.length} tokens "
+            f"at a time{', checkpointing' if made.checkpointing else ''} ({parts})"
+        )
+
+
+def memory(
+    model: str | Model | Path,
+    method: Method | None = None,
+    length: int | None = None,
+    batch: int | None = None,
+    *,
+    objective: Objective | None = None,
+    config: str | Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> Memory:
+    """Predict the peak memory of a training; loads nothing.
+
+    Args:
+        model: of "hf/…" or "micro/…".
+        method: as for `lab.finetune`.
+        length: longest example, in tokens.
+        batch: examples at a time.
+        objective: as for `lab.finetune`.
+        config: as for `lab.finetune`.
+        overrides: further fields of the recipe.
+
+    Raises:
+        NeedsLocalModel, UnknownName, DataError: as `lab.finetune`.
+    """
+    base = local(model if isinstance(model, str | Model) else f"hf/{model}")
+    folder, device = base.source.folder, device_of(base.source)
+    made = recipe(method, objective, config, size(folder), length=length, batch=batch, **overrides)
+    found = shapes(folder)
+    matrices = _linear_sizes(found)
+    adapter = sum(made.rank * sum(shape) for shape in matrices.values()) if made.adapts else 0
+    wide = precision_of(made, device) == "bfloat16" and device != "cpu" and made.adapts
+    per_weight = 2 if wide else 4
+    inside = sum(math.prod(shape) for shape in matrices.values())
+    rest = size(folder) - inside
+    weights = inside * (_FOUR_BITS if made.method == "qlora" else per_weight) + rest * per_weight
+    trained, per_trained = (adapter, 2 if made.method == "qlora" else 4) if made.adapts else (size(folder), 4)
+    # a chosen and a rejected answer go through the model together
+    examples = made.batch * (2 if made.objective == "dpo" else 1)
+    kept = activations(folder, made, examples, precision_of(made, device))
+    vocabulary = max((shape[0] for name, shape in found.items() if "embed" in name or "wte" in name), default=0)
+    tile = min(examples * made.length, _TILE_TOKENS) * min(vocabulary, _TILE_VOCABULARY)
+    return Memory(
+        weights=weights + adapter * per_trained,
+        gradients=trained * per_trained,
+        optimizer=2 * trained * per_trained,
+        activations=kept,
+        head=_TILES * tile * 4,
+        reference=weights if made.objective in ("dpo", "kto") and not made.adapts else 0,
+        about=made,
+        name=base.name,
+    )
+
+
+def _linear_sizes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The matrices that get an adapter and are quantised: those of the layers, not embeddings and head."""
+    outside = ("embed", "lm_head", "wte", "wpe")
+    return {name: s for name, s in found.items() if len(s) == 2 and not any(part in name for part in outside)}
+
+
+def activations(folder: Path, made: Recipe, examples: int, precision: str) -> float:
+    """Bytes that a forward pass keeps for the backward pass."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    layers = config.num_hidden_layers
+    one, two = (_kept(_shortened(config, n), made, examples, precision) for n in (1, 2))
+    per_layer = two - one
+    if not made.checkpointing:
+        return one + (layers - 1) * per_layer
+    # kept are the inputs of every layer, and one layer at a time in full
+    width = 2 if precision == "bfloat16" else 4
+    return one + layers * examples * made.length * config.hidden_size * width
+
+
+def _shortened(config: Any, layers: int) -> Any:
+    from copy import deepcopy
+
+    short = deepcopy(config)
+    short.num_hidden_layers = layers
+    if getattr(short, "layer_types", None):
+        short.layer_types = short.layer_types[:layers]
+    return short
+
+
+def _kept(config: Any, made: Recipe, examples: int, precision: str) -> float:
+    """Bytes of the tensors that autograd saves in the body of a model, its own parameters left out."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AutoModelForCausalLM
+
+    saved: dict[int, Any] = {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        build: Any = AutoModelForCausalLM.from_config
+        model = build(config, dtype=torch.float32)
+        if made.adapts:
+            _adapt(model, made.rank)
+        model.train()
+        body = getattr(model, model.base_model_prefix)
+        own = {id(p.untyped_storage()) for p in model.parameters()}
+
+        def save(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            if id(storage) not in own:
+                saved[id(storage)] = storage  # held, so that no other gets its number
+            return tensor
+
+        ids = torch.zeros(examples, made.length, dtype=torch.long)
+        mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+        with mixed, torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            out = body(ids, use_cache=False)
+        return float(sum(storage.nbytes() for storage in saved.values()) + out.last_hidden_state.nbytes)
+
+
+def _adapt(model: Any, rank: int) -> None:
+    """Add to every linear layer but the head what an adapter adds; PEFT itself cannot work without data."""
+    import torch
+    from torch.nn.functional import linear
+
+    model.requires_grad_(False)
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            module.lora_a = torch.nn.Parameter(torch.empty(rank, module.in_features))
+            module.lora_b = torch.nn.Parameter(torch.empty(module.out_features, rank))
+            module.register_forward_hook(lambda m, given, out: out + linear(linear(given[0], m.lora_a), m.lora_b) * 2.0)
+
+
+def alternatives(model: str | Model, made: Recipe) -> list[tuple[str, float]]:
+    """Settings that take less than a recipe does, each with its peak in bytes, cheapest in time first."""
+    fields = made.model_dump()
+    ways: list[tuple[str, dict[str, Any]]] = []
+    if made.batch > 1:
+        half = {"batch": made.batch // 2, "accumulate": 2 * made.accumulate}
+        ways.append((f"batch={half['batch']}, accumulate={half['accumulate']} (the same steps)", half))
+    if not made.checkpointing:
+        ways.append(("checkpointing=True (about a third slower)", {"checkpointing": True}))
+    if made.method != "qlora":
+        smaller = "lora" if made.method == "full" else "qlora"
+        ways.append((f"method={smaller!r}", {"method": smaller}))
+    ways.append((f"length={made.length // 2} (cuts longer examples)", {"length": made.length // 2}))
+    now = memory(model, **fields).peak
+    found = [(text, memory(model, **fields | change).peak) for text, change in ways]
+    return [(text, peak) for text, peak in found if peak < now]
