@@ -26,6 +26,7 @@ _PUBLIC = {
     "evaluate": "llmlab.evaluation.evaluate:evaluate",
     "finetune": "llmlab.finetune:",
     "ledger": "llmlab.ledger:",
+    "memory": "llmlab.finetune.memory:memory",
     "model": "llmlab.models.registry:model",
     "models": "llmlab.models:",
     "optimize": "llmlab.evaluation.optimize:optimize",
@@ -34,6 +35,7 @@ _PUBLIC = {
     "route": "llmlab.models.router:route",
     "scorers": "llmlab.scorers:",
     "suite": "llmlab.benchmarks.suite:suite",
+    "tune": "llmlab.finetune.search:tune",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "ledger",
+    "memory",
     "model",
     "models",
     "optimize",
@@ -59,6 +62,7 @@ __all__ = [
     "route",
     "scorers",
     "suite",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -71,6 +75,8 @@ if TYPE_CHECKING:
     from llmlab.evaluation.rescore import rescore
     from llmlab.evaluation.stopping import decided
     from llmlab.finetune.data import dataset
+    from llmlab.finetune.memory import memory
+    from llmlab.finetune.search import tune
     from llmlab.models.ensemble import ensemble
     from llmlab.models.registry import model
     from llmlab.models.router import route

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmlab.cli.finetune import dataset, finetune, memory
+
 if TYPE_CHECKING:
     from llmlab.results import Results
 
@@ -206,6 +208,10 @@ def show(
         results.to_csv(csv)
     if report:
         results.report(report)
+
+
+for _command in (finetune, memory, dataset):
+    app.command()(_command)
 
 
 def _names(given: list[str] | None, flag: str, listing: str) -> list[str]:

@@ -141,14 +141,14 @@ def activations(folder: Path, made: Recipe, examples: int, precision: str) -> fl
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
-    layers = config.num_hidden_layers
+    layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
     one, two = (_kept(_shortened(config, n), made, examples, precision) for n in (1, 2))
     per_layer = two - one
     if not made.checkpointing:
         return one + (layers - 1) * per_layer
     # kept are the inputs of every layer, and one layer at a time in full
     width = 2 if precision == "bfloat16" else 4
-    return one + layers * examples * made.length * config.hidden_size * width
+    return one + layers * examples * made.length * hidden * width
 
 
 def _shortened(config: Any, layers: int) -> Any:

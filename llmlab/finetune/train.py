@@ -18,6 +18,7 @@ from llmlab.finetune import methods
 from llmlab.finetune.base import local, size
 from llmlab.finetune.config import Method, Objective, Recipe, recipe
 from llmlab.finetune.data import Source, TrainingData, dataset
+from llmlab.finetune.progress import bar
 from llmlab.finetune.rewards import Reward, judged
 from llmlab.finetune.rows import Rows, rows
 from llmlab.finetune.runs import Run, versions, write
@@ -53,6 +54,7 @@ def finetune(
     cache: bool = True,
     threads: int | None = None,
     progress: bool = True,
+    callbacks: Sequence[Any] = (),
     **overrides: Any,
 ) -> FineTune:
     """Train a local model on examples.
@@ -76,6 +78,7 @@ def finetune(
         cache: False trains again even what is finished.
         threads: CPU threads, None for torch's choice.
         progress: show a bar.
+        callbacks: `transformers.TrainerCallback`s that look on.
         overrides: fields of the recipe (epochs=1, learning_rate=1e-4, rank=8, ...).
 
     Raises:
@@ -101,7 +104,7 @@ def finetune(
         shutil.rmtree(run.folder)
     if not (run.done and run.record.get("key") == key):
         run.claim(key, about)
-        _train(run, base, training, held, made, judges, threads, progress)
+        _train(run, base, training, held, made, judges, threads, [*callbacks, *([bar()] if progress else [])])
     return FineTune(run.folder, base=base)
 
 
@@ -141,7 +144,7 @@ def _train(
     made: Recipe,
     judges: Sequence[Any],
     threads: int | None,
-    progress: bool,
+    callbacks: Sequence[Any],
 ) -> None:
     from llmlab.finetune.base import fresh_tokenizer
 
@@ -156,10 +159,8 @@ def _train(
             trainer = methods.trainer(
                 methods.load(source, made), tokenizer, table, made, run.folder, Watch(), source, judges
             )
-            if progress:
-                from llmlab.finetune.progress import bar
-
-                trainer.add_callback(bar())
+            for callback in callbacks:
+                trainer.add_callback(callback)
             _loop(run, trainer, table, made)
             _save(run, trainer, source, made)
         except methods.Diverged as error:
