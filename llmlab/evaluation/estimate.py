@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
-from llmlab.prices import price
 from llmlab.stats import smallest_detectable
 from llmlab.types import Protocol, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from llmlab.models.base import Model
     from llmlab.store import Store
 
 # characters per token of English and code text in current tokenizers: few, typical, many
@@ -65,7 +65,8 @@ def estimate(
     disagree on a fifth of the items.
 
     Tokens come from earlier answers of the same model to the same benchmark where the store has them; else input
-    is counted in characters (2.5 to 6 per token) and output lies between nothing and max_tokens.
+    is counted in characters (2.5 to 6 per token) and output lies between nothing and max_tokens. A wrapper (`through`,
+    an ensemble, a route) is forecast as one call to each model inside it; models that run here are not billed.
     """
     import pandas as pd
 
@@ -85,7 +86,7 @@ def estimate(
 def _forecast(cell: Cell, work: list[Unit], left: list[Unit], store: Store) -> dict[str, object]:
     tokens = _from_history(cell, len(left), store) or _from_text(left)
     inputs, outputs = tokens
-    costs = [_cost(cell, i, o) for i, o in zip(inputs, outputs, strict=True)]
+    costs = [_cost(cell.model, len(left), i, o) for i, o in zip(inputs, outputs, strict=True)]
     return {
         "model": cell.label,
         "benchmark": cell.benchmark.name,
@@ -101,12 +102,12 @@ def _forecast(cell: Cell, work: list[Unit], left: list[Unit], store: Store) -> d
     }
 
 
-def _cost(cell: Cell, inputs: float, outputs: float) -> float:
-    if not cell.model.billed:
-        return 0.0
-    if math.isnan(inputs) or math.isnan(outputs):
-        return math.nan
-    return price(cell.model.name, Usage(round(inputs), round(outputs))).cost
+def _cost(model: Model, calls: int, inputs: float, outputs: float) -> float:
+    if model.asks:
+        return math.fsum(_cost(inner, calls, inputs, outputs) for inner in model.asks)
+    if not calls or math.isnan(inputs) or math.isnan(outputs):
+        return math.nan if calls and model.billed else 0.0
+    return calls * model.price(Usage(round(inputs / calls), round(outputs / calls)))
 
 
 def _from_text(left: list[Unit]) -> tuple[Range, Range]:

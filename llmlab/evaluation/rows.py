@@ -12,7 +12,7 @@ from llmlab.errors import BudgetExceeded
 from llmlab.evaluation.judging import recalled
 from llmlab.evaluation.plan import Unit
 from llmlab.ledger import Ledger
-from llmlab.types import NAN, Message, Response, Sample, Score
+from llmlab.types import NAN, Message, Protocol, Response, Sample, Score
 
 _REFUSAL = re.compile(
     r"\s*(?:i(?:['’]m| am) (?:very |really |so )?sorry|sorry,? (?:but )?i"
@@ -64,7 +64,7 @@ def row(unit: Unit, reply: Reply | None, error: Exception | None, seed: int, sco
         response = Response("", "unknown", **took)  # type: ignore[arg-type]  # each by its name
     made = {
         **_asked(unit, seed),
-        **_answered(response, generated),
+        **_answered(response, generated, unit.cell.protocol),
         "text": reply.text if reply else "",
         "answer": verdict.answer,
         "score": verdict.value,
@@ -102,13 +102,14 @@ def _asked(unit: Unit, seed: int) -> dict[str, Any]:
     }
 
 
-def _answered(response: Response | None, generated: bool) -> dict[str, Any]:
+def _answered(response: Response | None, generated: bool, protocol: Protocol) -> dict[str, Any]:
     response = response or Response("", "unknown")
     usage = response.usage
     return {
         "finish_reason": response.finish_reason if generated else "",
         "refused": generated and looks_refused(response),
-        "truncated": generated and response.finish_reason == "length",
+        # a decision by letter probabilities reads the first token and stops there on purpose
+        "truncated": generated and response.finish_reason == "length" and protocol != "letter_logprob",
         "empty": generated and response.finish_reason != "refusal" and not response.text.strip(),
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,

@@ -21,7 +21,8 @@ Scores: TypeAlias = Mapping[str, Mapping[str, float]]
 class Decision(NamedTuple):
     """What is known about one pair of models on one benchmark.
 
-    low and high bound the mean difference a - b, in the unit of the score, at all looks together.
+    low and high bound the mean difference a - b, in the unit of the score, at all looks together. wins counts the
+    items where a scores higher, losses those where b does.
     """
 
     a: str
@@ -30,6 +31,8 @@ class Decision(NamedTuple):
     low: float
     high: float
     verdict: Literal["a", "b", "equal", "open"]
+    wins: int = 0
+    losses: int = 0
 
     def __str__(self) -> str:
         bounds = f"[{self.low:+.3f}, {self.high:+.3f}] after {self.n} items"
@@ -38,7 +41,8 @@ class Decision(NamedTuple):
         if self.verdict == "equal":
             return f"{self.a} and {self.b} differ by less than asked: {bounds}"
         better, worse = (self.a, self.b) if self.verdict == "a" else (self.b, self.a)
-        return f"{better} is better than {worse}: {bounds}"
+        ahead, behind = max(self.wins, self.losses), min(self.wins, self.losses)
+        return f"{better} is better than {worse}: ahead on {ahead} items, behind on {behind}, after {self.n}"
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,11 @@ class decided:  # noqa: N801  # reads as a condition: until=decided(...)
         # half of alpha for the size of the difference, half for its sign, where right-or-wrong scores know more
         lows, highs = confidence_sequence([(d + 1) / 2 for d in differences], alpha / 2)
         low, high = float(2 * lows[-1] - 1), float(2 * highs[-1] - 1)
-        wins, losses = differences.count(1.0), differences.count(-1.0)
-        if wins + losses + differences.count(0.0) == len(differences) and sequential(wins, losses, alpha / 2).decided:
-            return Decision(a, b, len(differences), low, high, "a" if wins > losses else "b")
-        return Decision(a, b, len(differences), low, high, self._verdict(low, high))
+        wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+        verdict = self._verdict(low, high)
+        if set(differences) <= {-1.0, 0.0, 1.0} and sequential(wins, losses, alpha / 2).decided:
+            verdict = "a" if wins > losses else "b"
+        return Decision(a, b, len(differences), low, high, verdict, wins, losses)
 
     def _verdict(self, low: float, high: float) -> Literal["a", "b", "equal", "open"]:
         if low > 0:

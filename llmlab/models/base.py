@@ -44,6 +44,8 @@ class Model:
     """Whether a call costs money that someone else charges: budgets count only such calls."""
     local: ClassVar[bool] = False
     """Whether it runs in this process, takes whole batches (`generate_batch`) and needs no threads."""
+    asks: tuple[Model, ...] = ()
+    """The models that a wrapper asks; empty for one that answers by itself."""
     protocols: tuple[Protocol, ...] = ("letter", "generate")
     """How this model can answer a multiple-choice question, best first."""
 
@@ -148,6 +150,12 @@ class Model:
 
         return worst_case(self.name, request)
 
+    def price(self, usage: Usage) -> float:
+        """What one call with these tokens costs, in US dollars; NaN when the price is unknown."""
+        from llmlab.prices import price
+
+        return price(self.name, usage).cost if self.billed else 0.0
+
     # -- inside -------------------------------------------------------------------------------------------
 
     def _complete(self, prompt: Prompt, options: Mapping[str, Any]) -> Request:
@@ -184,6 +192,7 @@ class Through(Model):
     def __init__(self, inner: Model, *interceptors: Interceptor, name: str = "") -> None:
         super().__init__(name or "+".join([inner.name, *map(_name_of, interceptors)]), inner.options)
         self.inner = inner
+        self.asks = (inner,)
         self.interceptors = interceptors
         self.local = inner.local  # type: ignore[misc]  # a wrapped local model is local too
 

@@ -134,7 +134,7 @@ class Ensemble(Model):
 
     def __init__(self, name: str, members: Sequence[Model]) -> None:
         super().__init__(name)
-        self.members = tuple(members)
+        self.members = self.asks = tuple(members)
         self.local = all(m.local for m in members)  # type: ignore[misc]  # as local as its members
 
     def _answer(self, requests: Sequence[Request]) -> list[Response | LabError]:

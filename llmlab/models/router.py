@@ -62,7 +62,7 @@ class Router(Model):
         default: Model,
     ) -> None:
         targets = list(models.values()) if callable(rules) else [m for _, m in rules]
-        self.targets = tuple(dict.fromkeys([*targets, default]))
+        self.targets = self.asks = tuple(dict.fromkeys([*targets, default]))
         super().__init__(f"route({', '.join(m.name for m in self.targets)})")
         self.rules = rules
         self.models = dict(models)

@@ -69,6 +69,9 @@ class Scripted(Model):
     def worst_case(self, request: Request) -> float:
         return self.cost
 
+    def price(self, usage: Usage) -> float:
+        return self.cost
+
     def _respond(self, request: Request) -> Response:
         with self._lock:
             self.calls += 1
