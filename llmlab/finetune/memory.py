@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 # TRL computes the head in tiles: at most so many tokens, and so many entries of the vocabulary, at a time
 _TILE_TOKENS, _TILE_VOCABULARY = 4096, 32768
-# copies of a tile that live at the same time: logits, their exponentials, and their gradient
-_TILES = 3
+# copies of a tile that live at the same time, in torch's own operations on a CPU and in TRL's kernel on a GPU
+_TILES_CPU, _TILES_GPU = 8.5, 2
+# copies of a chunk of logits in our own loss
+_CHUNKS = 3
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,17 +119,26 @@ def memory(
     examples = made.batch * (2 if made.objective == "dpo" else 1)
     kept = activations(folder, made, examples, precision_of(made, device))
     vocabulary = max((shape[0] for name, shape in found.items() if "embed" in name or "wte" in name), default=0)
-    tile = min(examples * made.length, _TILE_TOKENS) * min(vocabulary, _TILE_VOCABULARY)
     return Memory(
         weights=weights + adapter * per_trained,
         gradients=trained * per_trained,
         optimizer=2 * trained * per_trained,
         activations=kept,
-        head=_TILES * tile * 4,
+        head=_head(made, examples * made.length, vocabulary, device),
         reference=weights if made.objective in ("dpo", "kto") and not made.adapts else 0,
         about=made,
         name=base.name,
     )
+
+
+def _head(made: Recipe, tokens: int, vocabulary: int, device: str) -> float:
+    """Bytes of logits and their gradients that live at the same time."""
+    from llmlab.finetune.loss import CHUNK
+
+    if made.objective == "sft" and device == "cpu":
+        return 4 * _CHUNKS * min(CHUNK, tokens * vocabulary)
+    copies = _TILES_CPU if device == "cpu" else _TILES_GPU
+    return 4 * copies * min(tokens, _TILE_TOKENS) * min(vocabulary, _TILE_VOCABULARY)
 
 
 def _linear_sizes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import DataError, LabError, MissingPackage, UnknownName
+from llmlab.finetune import heap
 from llmlab.finetune.config import Recipe
 from llmlab.finetune.rows import Rows
 from llmlab.finetune.watch import Watch
@@ -77,6 +78,8 @@ def load(source: Source, recipe: Recipe) -> Any:
     from transformers import AutoModelForCausalLM
 
     device = device_of(source)
+    if device == "cpu":
+        heap.give_back()
     settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": source.trust_remote_code}
     if recipe.method == "qlora":
         settings |= {
@@ -282,7 +285,8 @@ def _classes(objective: str) -> tuple[Any, Any]:
         import trl
     name = objective.upper()
     base: Any = getattr(trl, f"{name}Trainer")
-    return getattr(trl, f"{name}Config"), type(f"Watched{name}", (_Watched, base), {})
+    ours = (_Lean, _Watched) if objective == "sft" else (_Watched,)
+    return getattr(trl, f"{name}Config"), type(f"Watched{name}", (*ours, base), {})
 
 
 class _Watched:
@@ -300,10 +304,30 @@ class _Watched:
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs |= self.watch.measured()
+        logs |= self.watch.accuracy(training="eval_loss" not in logs)
         super().log(logs, start_time)  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None per checkpoint: the run has one card, with its results."""
+
+
+class _Lean:
+    """The loss of `llmlab.finetune.loss` where it applies: one process, on a CPU, a plain head."""
+
+    def compute_loss(
+        self: Any, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        from llmlab.finetune.loss import fits, head_loss
+
+        whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+        if return_outputs or model is not self.model or not fits(whole):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
+        body = getattr(whole, whole.base_model_prefix)
+        with self.accelerator.autocast():
+            out = body(inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+            found = head_loss(out.last_hidden_state, whole.get_output_embeddings().weight, inputs["labels"])
+        self.watch.judge(model.training, found.n, found.right)
+        return found.total / max(1, int(found.n if num_items_in_batch is None else num_items_in_batch))
 
 
 @contextmanager

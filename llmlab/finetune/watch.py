@@ -21,7 +21,19 @@ class Watch:
     def restart(self) -> None:
         """Count from here."""
         self._tokens = self._trained = self._fed = 0
+        self._judged = {True: [0, 0], False: [0, 0]}
         self._since = time.perf_counter()
+
+    def judge(self, training: bool, n: int, right: int) -> None:
+        """Add predictions of tokens with labels, made in training or evaluation, and how many of them were right."""
+        self._judged[training][0] += n
+        self._judged[training][1] += right
+
+    def accuracy(self, training: bool) -> dict[str, float]:
+        """Share of right predictions since the last call, by its name in the log; empty without any."""
+        (n, right), self._judged[training] = self._judged[training], [0, 0]
+        name = "mean_token_accuracy" if training else "eval_mean_token_accuracy"
+        return {name: right / n} if n else {}
 
     def count(self, inputs: Any) -> None:
         """Add a batch that went through the model. Prompts of which answers are sampled (a list) have no tokens yet."""
@@ -41,7 +53,8 @@ class Watch:
         if self._fed:
             found |= {"tokens": float(self._tokens), "tokens_per_second": self._tokens / seconds}
             found |= {"padding": 1 - self._tokens / self._fed, "trained_tokens": float(self._trained)}
-        self.restart()
+        self._tokens = self._trained = self._fed = 0
+        self._since = time.perf_counter()
         return found
 
 
