@@ -13,6 +13,9 @@ from llmlab.settings import shipped
 class MicroModel(TransformersModel):
     """An embedded model: `micro/` and the name of a folder `checkpoints/micro-…`. Settings as for `hf/`."""
 
+    # so small that handing work to a second core takes longer than doing it
+    usual_threads = 1
+
     def _source(self, name: str) -> str:
         folder = shipped("checkpoints") / f"micro-{name.partition('/')[2]}"
         if not (folder / "config.json").is_file():

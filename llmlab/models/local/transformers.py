@@ -27,7 +27,7 @@ class TransformersModel(Model):
         dtype: "float32", "bfloat16", "float16"; None is float32 on a CPU and bfloat16 elsewhere.
         revision: branch, tag or commit of the hub's repository.
         trust_remote_code: run the model's own Python code, if it comes with some.
-        threads: CPU threads, None for torch's choice.
+        threads: CPU threads; None for torch's choice, and one for the embedded models.
         batch_tokens: tokens that go through the model at once when scoring; more is faster and takes more memory.
 
     Answers do not depend on what else is in a batch, beyond rounding. They cost nobody money; `cost` is the
@@ -35,6 +35,7 @@ class TransformersModel(Model):
     """
 
     local: ClassVar[bool] = True
+    usual_threads: ClassVar[int | None] = None
     protocols: tuple[Protocol, ...] = ("loglikelihood", "letter_logprob", "letter", "generate")
 
     def __init__(
@@ -52,7 +53,7 @@ class TransformersModel(Model):
         super().__init__(name, options)
         require(name)
         source = Source(name, self._source(name), device, dtype, revision, trust_remote_code)
-        self._engine = Engine(source, threads, batch_tokens)
+        self._engine = Engine(source, threads or self.usual_threads, batch_tokens)
 
     def _source(self, name: str) -> str:
         """Folder or hub id that a name means."""
