@@ -11,6 +11,7 @@ Windows, capped scores, sinks and position biases are not done here: `attend` re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,17 +68,25 @@ class Segment(NamedTuple):
 class Packed:
     """Segments side by side in one row, behind a prefix or none.
 
-    keep: called with each layer's keys and values of the pack.
+    device: where the model is. keep: called with each layer's keys and values of the pack.
     """
 
     segments: Sequence[Segment]
     prefix: Prefix | None = None
+    device: torch.device | str = "cpu"
     keep: Callable[[int, Tensor, Tensor], None] | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         if self.keep is not None:
             self.keep(layer, key, value)
+        out, lse = self._own(query, key, value, scale) if on_cpu(query) else self._own_padded(query, key, value, scale)
+        if self.prefix is None:
+            return out
         heads = query.shape[1] // key.shape[1]
+        return merge(out, lse, *folded(query, self.prefix[layer], heads, scale))
+
+    def _own(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Every segment over itself, one after the other: a CPU loses nothing by small pieces."""
         # laid out as the model reads it afterwards: (1, length, heads, width)
         out = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         lse = query.new_empty(query.shape[:3], dtype=torch.float32)
@@ -88,9 +97,34 @@ class Packed:
             if mask is not None:
                 o, s = part(query[:, :, stem:end], key[:, :, own], value[:, :, own], scale, mask=mask)
                 out[:, :, stem:end], lse[:, :, stem:end] = o, s
-        if self.prefix is None:
-            return out
-        return merge(out, lse, *folded(query, self.prefix[layer], heads, scale))
+        return out, lse
+
+    def _own_padded(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Every segment over itself, all at once and padded: a GPU would wait for many small pieces."""
+        index, place, mask = self._padding
+        groups = key.shape[1]
+        # (groups, heads, segments, longest, width)
+        q = query[0][:, index].view(groups, -1, *index.shape, query.shape[-1])
+        k, v = key[0][:, None, index], value[0][:, None, index]
+        out, lse = attention(q, k, v, scale, mask=mask)
+        out, lse = out.flatten(2, 3).flatten(0, 1), lse.flatten(2, 3).flatten(0, 1)
+        return out[None, :, place], lse[None, :, place]
+
+    @functools.cached_property
+    def _padding(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens by segment (segments, longest), where each token went in that, and who sees whom as a mask."""
+        longest = max(end - start for start, _, end, _ in self.segments)
+        index = torch.zeros(len(self.segments), longest, dtype=torch.long)
+        place = torch.zeros(max(end for _, _, end, _ in self.segments), dtype=torch.long)
+        # what pads sees itself, so that it stays finite
+        mask = torch.zeros(longest, longest).masked_fill(torch.ones(longest, longest).triu(1).bool(), float("-inf"))
+        mask = mask.repeat(len(self.segments), 1, 1)
+        for i, (start, stem, end, tails) in enumerate(self.segments):
+            index[i, : end - start] = torch.arange(start, end)
+            place[start:end] = i * longest + torch.arange(end - start)
+            if tails is not None:
+                mask[i, stem - start : end - start, : end - start] = tails
+        return index.to(self.device), place.to(self.device), mask.to(self.device)
 
 
 @dataclass
@@ -156,12 +190,17 @@ def attention(
     query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool = False, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention and the log-sum-exp of its scores (float32): (..., length, width) and (..., length)."""
-    if query.device.type != "cpu":
+    if not on_cpu(query):
         return formula(query, key, value, scale, causal=causal, mask=mask)
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, causal, attn_mask=mask, scale=scale
     )
     return out, lse
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether torch's CPU kernel can be used, which also gives the log-sum-exp."""
+    return x.device.type == "cpu"
 
 
 def formula(

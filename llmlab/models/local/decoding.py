@@ -159,7 +159,7 @@ class PackedDecoder:
                 self._keys[layer][row, :, : end - start] = key[0, :, start:end]
                 self._values[layer][row, :, : end - start] = value[0, :, start:end]
 
-        plan = Packed(segments, self.prefix, keep)
+        plan = Packed(segments, self.prefix, self.loaded.device, keep)
         self._make_room(max(map(len, prompts)))
         return forward(self.loaded, [ids], [positions], plan, [s.end - 1 for s in segments])[0]
 

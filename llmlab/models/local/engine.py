@@ -277,7 +277,7 @@ class Engine:
 
 def _state(model: Any) -> int:
     """A number that changes when weights are changed in place, exchanged or added."""
-    return hash(tuple((id(p), p._version) for p in model.parameters()))
+    return hash(tuple((id(p), 0 if p.is_inference() else p._version) for p in model.parameters()))
 
 
 def _longest_first(rows: Sequence[Row]) -> list[Row]:

@@ -81,7 +81,7 @@ class Prefixes:
             # contiguous copies: views would keep the whole pass in memory
             computed[layer] = KeyValue(*(x.contiguous() for x in new))
 
-        plan = Packed([Segment(0, len(ids), len(ids))], behind, keep)
+        plan = Packed([Segment(0, len(ids), len(ids))], behind, self.loaded.device, keep)
         with torch.inference_mode(), packed(self.loaded.model):
             forward(self.loaded, [list(ids)], [list(range(start, start + len(ids)))], plan, [len(ids) - 1])
         return computed

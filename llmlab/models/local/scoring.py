@@ -92,21 +92,21 @@ def _pass(loaded: Loaded, pack: Sequence[Unit], start: int, prefix: Prefix | Non
         ids += [*unit.context[start:], *unit.tokens]
         end = len(unit.context)
         positions += [*range(start, end), *(end - 1 + depth for depth in unit.depths())]
-        segments.append(Segment(at, at + stem, len(ids), _mask(loaded, unit, stem)))
+        segments.append(Segment(at, at + stem, len(ids), _mask(unit, stem, loaded.dtype)))
         for f, path in unit.wanted:
             fitted.append(f)
             rows += [at + stem + node for node in path]
     needed = sorted(set(rows))
     place = {row: i for i, row in enumerate(needed)}
-    logits = forward(loaded, [ids], [positions], Packed(segments, prefix), needed)[0]
+    logits = forward(loaded, [ids], [positions], Packed(segments, prefix, loaded.device), needed)[0]
     return collect(logits, [place[row] for row in rows], fitted)
 
 
-def _mask(loaded: Loaded, unit: Unit, stem: int) -> Tensor | None:
+def _mask(unit: Unit, stem: int, dtype: torch.dtype) -> Tensor | None:
     if not unit.tokens:
         return None
-    sees = torch.from_numpy(unit.sees(stem)).to(loaded.device)
-    return torch.zeros(sees.shape, dtype=loaded.dtype, device=loaded.device).masked_fill_(~sees, float("-inf"))
+    sees = torch.from_numpy(unit.sees(stem))
+    return torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, float("-inf"))
 
 
 # -- plain --------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def same(a, b):
 def _kernel(request, monkeypatch):
     """The formula that other devices use, too."""
     if request.param == "any device":
-        monkeypatch.setattr(attention, "attention", attention.formula)
+        monkeypatch.setattr(attention, "on_cpu", lambda x: False)
 
 
 def test_segments_attend_to_themselves_alone():
@@ -71,6 +71,24 @@ def test_tails_branch_off_their_stem():
     sees = torch.cat([torch.nn.functional.pad(causal(4), (0, 4)), tails.bool()])
     out = Packed([Segment(0, 4, 8, additive(tails.bool()))]).attend(0, query, key, value, SCALE)
     same(out, direct(query, key, value, sees))
+
+
+def test_segments_of_different_lengths_with_and_without_tails_share_a_pack():
+    query, key, value = draw(15)
+    _, before_key, before_value = draw(4, seed=3)
+    prefix = {0: KeyValue(before_key, before_value)}
+    tails = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 1]]).bool()
+    segments = [Segment(0, 2, 4, additive(tails)), Segment(4, 12, 12), Segment(12, 15, 15)]
+    out = Packed(segments, prefix).attend(0, query, key, value, SCALE)
+    for start, stem, end, mask in segments:
+        n = end - start
+        sees = causal(n)
+        if mask is not None:
+            sees = torch.cat([torch.nn.functional.pad(causal(stem - start), (0, end - stem)), tails])
+        sees = torch.cat([torch.ones(n, 4, dtype=torch.bool), sees], 1)
+        own = slice(start, end)
+        keys, values = torch.cat([before_key, key[:, :, own]], 2), torch.cat([before_value, value[:, :, own]], 2)
+        same(out[:, :, own], direct(query[:, :, own], keys, values, sees))
 
 
 def test_keys_and_values_are_handed_out():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmlab.errors import BadRequest, ProviderError
-from llmlab.models.local import scoring
+from llmlab.models.local import attention, forward, scoring
 from llmlab.models.local.forward import Prefixes
 from llmlab.models.local.tokens import Pair
 from llmlab.models.local.transformers import TransformersModel
@@ -162,3 +162,44 @@ def test_capped_logits_of_attention_take_the_plain_path(lm):
     # gemma2 caps the scores of its attention, which packed attention does not do
     assert lm("gemma2").settings_used["attention"] != "packed"
     assert lm("gemma2").settings_used["attention_note"]
+
+
+def test_the_form_for_other_devices_gives_the_same(folder, lm, monkeypatch):
+    queries = questions(4)
+    expected = lm("llama").logprob_batch(queries)
+    monkeypatch.setattr(attention, "on_cpu", lambda x: False)
+    fresh = TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1)
+    for one, other in zip(expected, fresh.logprob_batch(queries), strict=True):
+        assert [r.logprob for r in other] == pytest.approx([r.logprob for r in one], abs=1e-4)
+    assert fresh.settings_used["attention"] == "packed"
+
+
+def test_later_calls_use_the_prefixes_of_earlier_ones(folder, monkeypatch):
+    lm = TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1)
+    queries = questions(6)
+    lm.logprob_batch(queries[:2])
+    read = []
+    real = scoring.forward
+
+    def counted(loaded, ids, *more):
+        read.append(len(ids[0]))
+        return real(loaded, ids, *more)
+
+    monkeypatch.setattr(scoring, "forward", counted)
+    monkeypatch.setattr(forward, "forward", counted)
+    found = lm.logprob_batch(queries[2:3])
+    shots = len(lm.load().tokenizer.encode(SHOTS))
+    whole = len(lm.load().tokenizer.encode(queries[2][0])) + sum(r.tokens - 1 for r in found[0])
+    assert sum(read) <= whole - shots + 2
+
+
+def test_changed_weights_are_noticed(folder):
+    lm = TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1)
+    queries = questions(3)
+    before = lm.logprob_batch(queries)
+    with torch.no_grad():
+        lm.load().model.model.layers[0].mlp.up_proj.weight.mul_(1.5)
+    after = lm.logprob_batch(queries)
+    fresh = scoring.score(lm.load(), lm._engine.tokens.pairs(*queries[0]), 4096, None)
+    assert after[0][0].logprob != pytest.approx(before[0][0].logprob, abs=1e-3)
+    assert [r.logprob for r in after[0]] == pytest.approx([fresh[i].logprob for i in range(4)], abs=2e-4)
