@@ -2,10 +2,10 @@
 
     python tests/benchmarks/finetune.py [--rows 48] [--shape 135M] [--method lora] [--data rows.jsonl]
 
-The same rows, model, seed, batches of 8 of at most 256 tokens, LoRA of rank 16, one thread. "trl" is SFTTrainer as its
-defaults are (prompt and completion rows, checkpointing on), "trl-plain" without checkpointing, "ours" is
-`lab.finetune`. Each runs in a process of its own; peak memory is what it holds beyond the imports. Padding is not counted
-as useful. Rows are questions and worked answers of very different lengths, made here unless a file is given.
+The same rows, model and seed, batches of 8 of at most 256 tokens, rank 16, one thread. "trl" is SFTTrainer as its
+defaults are (rows of prompt and completion, checkpointing on), "trl-plain" without checkpointing, "ours" is
+`lab.finetune`. Each runs in a process of its own; peak memory is what it holds beyond the imports. Padding is not
+counted as useful. Rows are questions and worked answers of very different lengths, made here unless a file is given.
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""Predicted memory against what is really there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import llmlab as lab
+from llmlab.finetune import methods
+from llmlab.finetune.base import shapes, size
+from llmlab.finetune.config import recipe
+from llmlab.finetune.memory import activations, alternatives, memory
+from llmlab.settings import shipped
+
+BASE = "micro/small"
+FOLDER = shipped("checkpoints/micro-small")
+
+
+def test_weights_gradients_and_moments_follow_from_the_shapes() -> None:
+    n = size(FOLDER)
+    full = memory(BASE, "full", 32, 2)
+    assert (full.weights, full.gradients, full.optimizer) == (4 * n, 4 * n, 8 * n)
+    lora = memory(BASE, "lora", 32, 2, rank=4)
+    matrices = [s for name, s in shapes(FOLDER).items() if len(s) == 2 and "embed" not in name]
+    adapter = sum(4 * (a + b) for a, b in matrices)
+    assert (lora.weights, lora.gradients) == (4 * n + 4 * adapter, 4 * adapter)
+
+
+def test_four_bits_are_what_bitsandbytes_takes() -> None:
+    source = lab.model(BASE).source  # type: ignore[attr-defined]
+    model = methods.load(source, recipe("qlora"))
+    adapter = memory(BASE, "qlora", 32, 2).gradients
+    assert memory(BASE, "qlora", 32, 2).weights - adapter == pytest.approx(model.get_memory_footprint(), rel=0.03)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_activations_are_those_that_autograd_saves(method: str) -> None:
+    made = recipe(method, length=48, rank=4)  # type: ignore[arg-type]
+    model = methods.load(lab.model(BASE).source, made)  # type: ignore[attr-defined]
+    if method == "lora":
+        from peft import get_peft_model
+
+        with methods.quiet():
+            model = get_peft_model(model, methods.adapter(model, made)).get_base_model()
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, Any] = {}
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage
+        return tensor
+
+    ids = torch.randint(3, 2000, (3, 48))
+    mask = torch.ones_like(ids)
+    mask[0, 40:] = 0  # as in most batches; without padding, grouped heads take a little less
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda t: t):
+        out = model.train().model(ids, attention_mask=mask, use_cache=False).last_hidden_state
+    real = sum(s.nbytes() for s in saved.values()) + out.nbytes
+    assert activations(FOLDER, made, 3, "float32") == pytest.approx(real, rel=0.02)
+
+
+def test_methods_checkpointing_and_batches_order_as_they_should() -> None:
+    full, lora, qlora = (memory(BASE, m, 64, 4).peak for m in ("full", "lora", "qlora"))  # type: ignore[arg-type]
+    assert full > lora > qlora
+    assert memory(BASE, "lora", 64, 4, checkpointing=True).activations < 0.5 * memory(BASE, "lora", 64, 4).activations
+    assert memory(BASE, "lora", 64, 8).activations == pytest.approx(
+        2 * memory(BASE, "lora", 64, 4).activations, rel=0.05
+    )
+    assert memory(BASE, "full", 64, 4, objective="dpo").reference > 0
+
+
+def test_alternatives_take_less_and_say_how_much() -> None:
+    made = recipe("full", length=64, batch=8)
+    ways = dict(alternatives(BASE, made))
+    assert len(ways) == 4 and max(ways.values()) < memory(BASE, config=made.model_dump()).peak
+    assert any("method='lora'" in text for text in ways)
+
+
+def test_memory_shows_its_parts() -> None:
+    found = memory(BASE, "full", 64, 4)
+    assert "for full of micro/small, 4 × 64 tokens" in repr(found) and "optimizer 0.01" in repr(found)
+    assert found.table["peak"] == pytest.approx(found.peak / 1e9)
+
+
+PEAK = """
+import sys, tempfile, pathlib, torch
+torch.set_num_threads(1)
+import bitsandbytes, peft, trl
+import llmlab as lab
+from datasets import Dataset
+from llmlab.finetune import methods
+from llmlab.finetune.base import fresh_tokenizer
+from llmlab.finetune.config import recipe
+from llmlab.finetune.memory import memory
+from llmlab.finetune.rows import Rows
+from llmlab.finetune.watch import Watch
+from llmlab.testing.tiny import tiny_model
+method, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+tiny_model(folder, hidden_size=512, intermediate_size=1536, num_hidden_layers=4, vocab_size=8192, num_attention_heads=8,
+           num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True)
+source = lab.model(f"hf/{folder}").source
+predicted = memory(folder, method, 128, 8).peak
+made = recipe(method, steps=2, batch=8, length=128, validation=0.0)
+rows = [{"input_ids": list(range(5, 133)), "labels": list(range(5, 133))}] * 16
+before = int(open("/proc/self/statm").read().split()[1]) * 4096
+open("/proc/self/clear_refs", "w").write("5")
+with methods.quiet():
+    trainer = methods.trainer(methods.load(source, made), fresh_tokenizer(folder),
+        Rows(Dataset.from_list(rows), None, None, ()), made, pathlib.Path(tempfile.mkdtemp()), Watch(), source)
+    trainer.train()
+peak = next(int(x.split()[1]) * 1024 for x in open("/proc/self/status") if x.startswith("VmHWM"))
+print("RATIO", predicted / (peak - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from Linux's /proc"
+)
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_predicted_peak_is_near_the_measured_one(method: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", PEAK, method, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ratio = float(done.stdout.rpartition("RATIO ")[2])
+    assert 0.7 < ratio < 1.3
