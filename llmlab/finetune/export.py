@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from llmlab.errors import DataError, UnknownName
 from llmlab.finetune import gguf
+from llmlab.finetune.methods import quiet
 
 if TYPE_CHECKING:
     from llmlab.finetune.tuned import FineTune
@@ -58,7 +59,8 @@ def _merged(tuned: FineTune, place: Path, dtype: str | None) -> None:
     kept = getattr(torch, dtype or _stored(tuned.base))
     # a copy: the model that answers must keep its precision
     model = loaded.model if loaded.dtype == kept else copy.deepcopy(loaded.model).to(kept)
-    model.save_pretrained(place)
+    with quiet():
+        model.save_pretrained(place)
     loaded.tokenizer.save_pretrained(place)
     for file in place.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner can read
