@@ -19,6 +19,7 @@ _PANELS = {
     "rewards/margins": "margin of chosen over rejected (nats)",
     "reward": "reward",
 }
+_FROM_ZERO = ("tokens_per_second", "memory_gb")
 
 
 def plot(curves: pd.DataFrame, record: dict[str, Any]) -> Sequence[Axes]:
@@ -36,9 +37,10 @@ def plot(curves: pd.DataFrame, record: dict[str, Any]) -> Sequence[Axes]:
             if name == "loss" and "eval_loss" in curves:
                 held = curves[["step", "eval_loss"]].dropna()
                 ax.plot(held["step"], held["eval_loss"], "o-", color=theme.PALETTE[1], markersize=3.5, linewidth=1.2)
-                ax.text(
-                    held["step"].iloc[-1], held["eval_loss"].iloc[-1], "held out ", ha="right", color=theme.PALETTE[1]
-                )
+                place = held["step"].iloc[-1], held["eval_loss"].iloc[-1]
+                ax.text(*place, "held out", ha="right", va="bottom", color=theme.PALETTE[1])
+            if name in _FROM_ZERO:
+                ax.set_ylim(bottom=0)
             ax.set_xlabel("step")
             theme.dress(ax, _title(name, line, record))
             ax.set_ylabel(_PANELS[name])
@@ -49,10 +51,8 @@ def _title(name: str, line: pd.DataFrame, record: dict[str, Any]) -> str:
     first, last = line[name].iloc[0], line[name].iloc[-1]
     if name == "loss" and "after" in record:
         return f"Held-out loss {record['before']['loss']:.2f} to {record['after']['loss']:.2f}"
-    if name in ("tokens_per_second", "memory_gb"):
-        return (
-            f"{line[name].median():,.0f} tokens/s"
-            if name == "tokens_per_second"
-            else f"At most {line[name].max():.2f} GB"
-        )
+    if name == "tokens_per_second":
+        return f"{line[name].median():,.0f} tokens/s"
+    if name in ("memory_gb", "learning_rate"):
+        return f"At most {line[name].max():.2g}"
     return f"{first:.3g} to {last:.3g}"
