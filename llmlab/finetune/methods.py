@@ -16,8 +16,8 @@ from llmlab.finetune import heap
 from llmlab.finetune.config import Recipe
 from llmlab.finetune.rows import Rows
 from llmlab.finetune.watch import Watch
-from llmlab.models.local.engine import Source
 from llmlab.models.local.loading import best_device
+from llmlab.models.local.source import Source
 
 if TYPE_CHECKING:
     import torch
@@ -333,11 +333,14 @@ class _Lean:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what the libraries say at import and loading and a user can do nothing about."""
+    import datasets
     from transformers.utils import logging as transformers_logging
 
     loggers = [logging.getLogger(name) for name in ("bitsandbytes", "trl", "accelerate")]
     levels = [logger.level for logger in loggers]
     bars = transformers_logging.is_progress_bar_enabled()
+    tables = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -348,5 +351,7 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        if not tables:
+            datasets.enable_progress_bars()
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -26,9 +26,9 @@ from llmlab.finetune.tuned import FineTune
 from llmlab.finetune.watch import Watch
 from llmlab.models.base import Model, describe
 from llmlab.models.local.adapted import CARD
-from llmlab.models.local.engine import Source as Weights
 from llmlab.models.local.engine import threads as with_threads
 from llmlab.models.local.loading import is_out_of_memory
+from llmlab.models.local.source import Source as Weights
 from llmlab.settings import home
 from llmlab.types import Scorer, digest
 

@@ -193,11 +193,10 @@ def run_lm_eval(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     datasets.load_dataset = local_rows
     name, shots, ours, _ = TASKS[args.task]
-    spec: Any = name
-    manager = TaskManager()
-    fixed = not ours
-    if fixed:
-        spec = {"task": name, "fewshot_config": {"sampler": "first_n"}, "num_fewshot": shots}
+    tasks = args.work / "tasks"
+    tasks.mkdir(exist_ok=True)
+    if not ours:
+        name = fixed_shots(tasks, name, shots)
 
     class Timed(HFLM):
         cpu = 0.0
@@ -221,7 +220,7 @@ def run_lm_eval(args: argparse.Namespace) -> None:
 
     lm = Timed(pretrained=str(model(args)), device="cpu", dtype="float32", batch_size=args.batch_size, max_length=8192)
     done = lm_eval.simple_evaluate(
-        model=lm, tasks=[spec], num_fewshot=None if fixed else shots, limit=args.limit, task_manager=manager,
+        model=lm, tasks=[name], num_fewshot=shots, limit=args.limit, task_manager=TaskManager(include_path=str(tasks)),
         bootstrap_iters=0, gen_kwargs=f"max_gen_toks={NEW_TOKENS}" if args.task == "gsm8k" else None,
     )  # fmt: skip
     (metrics,) = done["results"].values()
@@ -238,6 +237,21 @@ def run_lm_eval(args: argparse.Namespace) -> None:
             documents.setdefault(request.doc_id, []).append(i)
         found["questions"] = list(documents.values())
     args.out.write_text(json.dumps(found))
+
+
+def fixed_shots(folder: Path, name: str, shots: int) -> str:
+    """A task like `name` whose shots are the first ones of the split, for every question."""
+    import lm_eval
+
+    original = next(Path(lm_eval.__file__).parent.glob(f"tasks/**/{name}.yaml"))
+    lines = [
+        f"include: {original}",
+        f"task: {name}_fixed",
+        f"num_fewshot: {shots}",
+        "fewshot_config: {sampler: first_n}",
+    ]
+    (folder / f"{name}_fixed.yaml").write_text("\n".join(lines) + "\n")
+    return f"{name}_fixed"
 
 
 def local_rows(path: str, name: str | None = None, split: str | None = None, **_: Any) -> Any:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.errors import DataError, MissingPackage
-from llmlab.models.local.engine import Engine, Source
-from llmlab.models.local.loading import Loaded, fingerprint, load
+from llmlab.models.local.engine import Engine
+from llmlab.models.local.loading import Loaded, load
+from llmlab.models.local.source import PATTERNS, Source, fingerprint, snapshot
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.types import Options, digest
 
@@ -77,9 +78,7 @@ class AdapterSource(Source):
         """The adapter's folder."""
         path = Path(self.source).expanduser()
         if not path.is_dir() and not path.is_absolute() and not self.source.startswith((".", "~")):
-            from llmlab.models.local.loading import _PATTERNS, _snapshot
-
-            path = _snapshot(self.source, self.revision, _PATTERNS)
+            path = snapshot(self.source, self.revision, PATTERNS)
         if not (path / CONFIG).is_file():
             raise DataError(
                 f"{self.name}: {path} holds no adapter ({CONFIG} is missing); whole models are 'hf/{self.source}'"

@@ -1,21 +1,62 @@
-"""Whether packed attention gives what plain attention gives on this model: tried once, before any result."""
+"""How a model can be computed here: what is right is checked and what is fast is tried, once, before any result."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from llmlab.models.local import scoring
 from llmlab.models.local.decoding import Decoder, PackedDecoder, PlainDecoder
 from llmlab.models.local.forward import Prefixes
+from llmlab.models.local.linear import Prepacked, affordable, worth_it
 from llmlab.models.local.loading import Loaded
 from llmlab.models.local.tokens import Pair
 from llmlab.types import ContinuationLogprob
 
 # nats by which two ways of computing the same may differ: rounding, not another attention
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
+
+
+# memory for the keys and values of prefixes that may come back
+_PREFIX_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was found for one state of the weights.
+
+    Attributes:
+        state: of the weights, see `state`.
+        differs: why packed attention is not used, "" where it is.
+        prefixes: cache of the packed path, None for the plain one.
+        prepacked: linear layers in another layout, None for torch's own.
+    """
+
+    state: int
+    differs: str
+    prefixes: Prefixes | None
+    prepacked: Prepacked | None
+
+
+def try_out(loaded: Loaded) -> Tried:
+    """Check and try, in a fraction of a second."""
+    differs = packed_differs(loaded)
+    fast = loaded.device.type == "cpu" and loaded.dtype is torch.float32 and affordable(loaded.model) and worth_it()
+    return Tried(
+        state(loaded.model),
+        differs,
+        None if differs else Prefixes(loaded, _PREFIX_BYTES),
+        Prepacked(loaded.model) if fast else None,
+    )
+
+
+def state(model: Any) -> int:
+    """A number that changes when weights are changed in place, exchanged or added."""
+    return hash(tuple((id(p), 0 if p.is_inference() else p._version) for p in model.parameters()))
 
 
 def packed_differs(loaded: Loaded) -> str:

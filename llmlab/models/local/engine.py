@@ -4,50 +4,26 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import ProviderError
 from llmlab.models.local.coalesce import Coalescer, Job
 from llmlab.models.local.interventions import applied, by_equality
-from llmlab.models.local.loading import Loaded, as_lab_error, fingerprint, is_out_of_memory, load, locate
+from llmlab.models.local.loading import Loaded, as_lab_error, is_out_of_memory, load
+from llmlab.models.local.source import Source
 from llmlab.models.local.tokens import Pair, Tokens
 
 if TYPE_CHECKING:
-    from llmlab.models.local.forward import Prefixes
+    from llmlab.models.local.check import Tried
     from llmlab.models.local.generation import Row
-    from llmlab.models.local.linear import Prepacked
 
 # rows that are written together: they share each pass through the weights, which takes as long for one
 _ROWS = 32
-# memory for keys and values: of the rows being written, and of prefixes that may come back
+# memory for the keys and values of the rows being written
 _ROWS_BYTES = 1 << 30
-_PREFIX_BYTES = 1 << 29
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model comes from and how it is loaded."""
-
-    name: str
-    source: str
-    device: str | None = None
-    dtype: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-
-    @functools.cached_property
-    def folder(self) -> Path:
-        """The folder with the files; downloads them if they are not here."""
-        return locate(self.source, self.revision, self.trust_remote_code)
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """What the files hold, in 16 hex digits (a commit of the hub in 40)."""
-        return fingerprint(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +32,6 @@ class Prompted:
 
     row: Row
     interventions: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Path:
-    """How this model computes here, as tried and found right and fast for one state of the weights."""
-
-    state: int
-    differs: str
-    prefixes: Prefixes | None
-    prepacked: Prepacked | None
 
 
 class Engine:
@@ -84,7 +50,7 @@ class Engine:
         self._coalescer = Coalescer(self._work)
         self._loaded: Loaded | None = None
         self._loading = threading.Lock()
-        self._path: _Path | None = None
+        self._path: Tried | None = None
 
     @property
     def loaded(self) -> Loaded:
@@ -120,7 +86,7 @@ class Engine:
 
         loaded = self.loaded
         with self._coalescer.alone():
-            path = self._checked()
+            path = self._tried()
         return {
             "device": str(loaded.device),
             "dtype": str(loaded.dtype).removeprefix("torch."),
@@ -163,52 +129,51 @@ class Engine:
     # -- the work of one batch, done by whichever thread is in turn ---------------------------------------
 
     def _work(self, jobs: Sequence[Job]) -> None:
+        self._each(self._score, [job for job in jobs if not isinstance(job.ask, Prompted)])
         writing = [job for job in jobs if isinstance(job.ask, Prompted)]
-        scoring = [job for job in jobs if not isinstance(job.ask, Prompted)]
-        if scoring:
-            with self._prepared() as path:
-                self._score(scoring, path)
         for group in by_equality(writing, lambda job: job.ask.interventions):
-            try:
-                with self._prepared(group[0].ask.interventions) as path:
-                    self._write(group, path)
-            except Exception as error:  # one group's intervention must not fail the others
-                for job in group:
-                    if not job.done:
-                        job.finish(error)
+            self._each(self._write, group)
 
-    def _score(self, jobs: Sequence[Job], path: _Path) -> None:
+    def _each(self, work: Callable[[Sequence[Job]], None], jobs: Sequence[Job]) -> None:
+        """Do the work together, or one by one if that fails, so that an error stays with its own job."""
+        try:
+            if jobs:
+                work(jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].finish(error)
+                return
+            for job in jobs:
+                if not job.done:
+                    self._each(work, [job])
+
+    def _score(self, jobs: Sequence[Job]) -> None:
         from llmlab.models.local.scoring import score
 
         pairs = [pair for job in jobs for pair in job.ask]
-        results = score(self.loaded, pairs, self.batch_tokens, path.prefixes)
+        with self._prepared() as path:
+            results = score(self.loaded, pairs, self.batch_tokens, path.prefixes)
         scored = iter(range(len(pairs)))
         for job in jobs:
             job.finish([results[next(scored)] for _ in job.ask])
 
-    def _write(self, jobs: Sequence[Job], path: _Path) -> None:
-        waiting = list(jobs)
+    def _write(self, jobs: Sequence[Job]) -> None:
         size = _ROWS
-        while waiting:
-            try:
-                for steps in self._steps([job.ask.row for job in waiting], path, size):
-                    for _ in steps:
-                        pass
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if size == 1:
-                    stuck = next(job.ask.row for job in waiting if job.ask.row.begun and not job.ask.row.done)
-                    stuck.error = ProviderError(f"out of memory on a single prompt of {len(stuck.prompt)} tokens")
-                size = max(1, min(size, len(waiting)) // 2)
-            for job in waiting:
-                if job.ask.row.done:
-                    job.finish(job.ask.row)
-                else:
-                    job.ask.row.restart()
-            waiting = [job for job in waiting if not job.done]
+        with self._prepared(jobs[0].ask.interventions) as path:
+            while waiting := _begin(jobs):
+                try:
+                    for steps in self._steps(waiting, path, size):
+                        for _ in steps:
+                            pass
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if size == 1:
+                        stuck = next((row for row in waiting if row.begun and not row.done), waiting[0])
+                        stuck.error = ProviderError(f"out of memory on a single prompt of {len(stuck.prompt)} tokens")
+                    size = max(1, min(size, len(waiting)) // 2)
 
-    def _steps(self, rows: Sequence[Row], path: _Path, size: int) -> Iterator[Iterator[None]]:
+    def _steps(self, rows: Sequence[Row], path: Tried, size: int) -> Iterator[Iterator[None]]:
         """The writing of rows, one iterator of steps for each set of rows that go together."""
         from llmlab.models.local.decoding import PackedDecoder, PlainDecoder
         from llmlab.models.local.generation import write
@@ -242,9 +207,9 @@ class Engine:
         return max(1, min(size, len(rows), _ROWS_BYTES // (longest * self.loaded.token_bytes)))
 
     @contextmanager
-    def _prepared(self, interventions: Sequence[Any] = ()) -> Iterator[_Path]:
+    def _prepared(self, interventions: Sequence[Any] = ()) -> Iterator[Tried]:
         with threads(self.threads), ExitStack() as stack:
-            path = self._checked()
+            path = self._tried()
             if path.prepacked is not None:
                 stack.enter_context(path.prepacked.used())
             if interventions:
@@ -253,31 +218,24 @@ class Engine:
                 stack.enter_context(applied(self.loaded.model, interventions))
             yield path
 
-    def _checked(self) -> _Path:
+    def _tried(self) -> Tried:
         """How to compute, tried again whenever the weights have changed."""
-        from llmlab.models.local.check import packed_differs
-        from llmlab.models.local.forward import Prefixes
-        from llmlab.models.local.linear import Prepacked, affordable, worth_it
+        from llmlab.models.local.check import state, try_out
 
-        loaded = self.loaded
-        state = _state(loaded.model)
-        if self._path is None or self._path.state != state:
-            differs = packed_differs(loaded)
-            fast = (
-                loaded.device.type == "cpu" and loaded.dtype.itemsize == 4 and affordable(loaded.model) and worth_it()
-            )
-            self._path = _Path(
-                state,
-                differs,
-                None if differs else Prefixes(loaded, _PREFIX_BYTES),
-                Prepacked(loaded.model) if fast else None,
-            )
+        if self._path is None or self._path.state != state(self.loaded.model):
+            self._path = try_out(self.loaded)
         return self._path
 
 
-def _state(model: Any) -> int:
-    """A number that changes when weights are changed in place, exchanged or added."""
-    return hash(tuple((id(p), 0 if p.is_inference() else p._version) for p in model.parameters()))
+def _begin(jobs: Sequence[Job]) -> list[Row]:
+    """Finish the jobs whose rows are written, and set the others to their beginning."""
+    for job in jobs:
+        if job.ask.row.done:
+            job.finish(job.ask.row)
+        else:
+            # an interrupted or oversized batch may have written some of it
+            job.ask.row.restart()
+    return [job.ask.row for job in jobs if not job.done]
 
 
 def _longest_first(rows: Sequence[Row]) -> list[Row]:

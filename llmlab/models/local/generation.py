@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmlab.errors import LabError, ProviderError
+from llmlab.errors import BadRequest, LabError, ProviderError
 from llmlab.models.local.tokens import Tokens
 from llmlab.types import FinishReason, Options, Request, TokenLogprob, digest
 
@@ -48,9 +49,23 @@ class Row:
 
     @classmethod
     def of(cls, request: Request, prompt: Sequence[int], tokens: Tokens, ends: frozenset[int], context: int) -> Row:
-        """A row for a request whose prompt leaves room in the context."""
-        limit = min(request.options.max_tokens or DEFAULT_MAX_TOKENS, context - len(prompt))
-        return cls(tuple(prompt), limit, request.options, tokens, ends, generator(request))
+        """A row for a request whose prompt leaves room in the context.
+
+        Raises:
+            BadRequest: for options that make no sense.
+        """
+        options = request.options
+        if options.max_tokens is not None and options.max_tokens < 1:
+            raise BadRequest(f"max_tokens should be at least 1, it is {options.max_tokens}")
+        if options.temperature is not None and not 0 <= options.temperature < math.inf:
+            raise BadRequest(f"temperature should be 0 (greedy) or more, it is {options.temperature}")
+        limit = min(options.max_tokens or DEFAULT_MAX_TOKENS, context - len(prompt))
+        return cls(tuple(prompt), limit, options, tokens, ends, generator(request))
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Strings that end the answer."""
+        return tuple(stop for stop in self.options.stop or () if stop)
 
     def restart(self) -> None:
         """Back to the beginning, after a batch that was too large."""
@@ -75,7 +90,7 @@ class Row:
             self.finish = "length"
 
     def _stopped(self) -> bool:
-        stops = self.options.stop
+        stops = self.stops
         if not stops:
             return False
         # a stop string that ends in the last token begins at most its own length before: a token is a character or more
@@ -86,7 +101,7 @@ class Row:
     def text(self) -> str:
         """The answer so far, cut at the first stop string."""
         text = self.tokens.answer(self.written)
-        for stop in self.options.stop or ():
+        for stop in self.stops:
             text = text.partition(stop)[0]
         return text
 
@@ -98,7 +113,7 @@ class Row:
             return text
         # a character whose bytes are not all there yet decodes to U+FFFD
         text = text.rstrip("\ufffd")
-        held = (n for stop in self.options.stop or () for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        held = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
         return text[: len(text) - max(held, default=0)]
 
 
@@ -119,25 +134,24 @@ def generator(request: Request) -> torch.Generator | None:
 def sample(logits: Tensor, options: Options, source: torch.Generator) -> int:
     """Draw from logits (vocabulary,): temperature, then top_k, then top_p.
 
-    One uniform number is looked up in the cumulative distribution, so rounding differences between batches
-    almost never change a draw.
+    One uniform number is looked up in the cumulative distribution in the order of the ids, so that rounding, which
+    differs between batches, almost never changes a draw.
     """
     import torch
 
     assert options.temperature
-    probabilities, order = torch.softmax(logits.float().cpu() / options.temperature, -1).sort(
-        descending=True, stable=True
-    )
-    if options.top_k:
-        probabilities, order = probabilities[: options.top_k], order[: options.top_k]
-    cumulative = probabilities.double().cumsum(-1)
+    shares = torch.softmax(logits.double().cpu() / options.temperature, -1)
+    if options.top_k is not None and 0 < options.top_k < len(shares):
+        shares = shares * (shares >= shares.topk(options.top_k).values[-1])
     if options.top_p is not None and options.top_p < 1:
+        ordered, ids = shares.sort(descending=True, stable=True)
         # the smallest set that reaches top_p of what is left, never empty
-        kept = int((cumulative < options.top_p * cumulative[-1]).sum()) + 1
-        cumulative = cumulative[:kept]
+        kept = int((ordered.cumsum(-1) < options.top_p * ordered.sum()).sum()) + 1
+        shares = shares.index_fill(0, ids[kept:], 0.0)
+    cumulative = shares.cumsum(-1)
     u = torch.rand((), generator=source, dtype=torch.float64) * cumulative[-1]
-    at = int(torch.searchsorted(cumulative, u, right=True))
-    return int(order[min(at, len(cumulative) - 1)])
+    # of several ids with the same cumulative share the first is the one that has a share
+    return min(int(torch.searchsorted(cumulative, u, right=True)), int(shares.nonzero()[-1]))
 
 
 def write(decoder: Decoder, rows: Sequence[Row], size: int) -> Iterator[None]:

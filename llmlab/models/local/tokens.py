@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ class Tokens:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        # fast tokenizers cannot be used by two threads at once ("Already borrowed")
+        self._lock = threading.Lock()
         prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         self.prefix = None if prefix is None else int(prefix)
         self._prefix_text = "" if self.prefix is None else self._decode([self.prefix])
@@ -39,7 +42,8 @@ class Tokens:
         """Token ids, with the special tokens that the tokenizer adds by itself; a BOS in the text is not doubled."""
         if self._prefix_text and text.startswith(self._prefix_text):
             return self._encode(text, special=False)
-        return list(self.tokenizer.encode(text))
+        with self._lock:
+            return list(self.tokenizer.encode(text))
 
     def pairs(self, context: str, continuations: Sequence[str]) -> list[Pair]:
         """Split context + continuation into token ids.
@@ -123,17 +127,21 @@ class Tokens:
 
     def answer(self, ids: Sequence[int]) -> str:
         """Generated tokens as text, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        with self._lock:
+            text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
 
     def raw(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens included: where stop strings are looked for."""
         return self._decode(list(ids))
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        with self._lock:
+            return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=special))
+        with self._lock:
+            return list(self.tokenizer.encode(text, add_special_tokens=special))
 
     def stops(self, generation_config: Any) -> frozenset[int]:
         """Ids that end an answer: the model's own, and the tokenizer's EOS."""

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from llmlab.errors import LabError
 from llmlab.models.base import Model
-from llmlab.models.local.engine import Engine, Prompted, Source
+from llmlab.models.local.engine import Engine, Prompted
 from llmlab.models.local.generation import DEFAULT_MAX_TOKENS, Row
-from llmlab.models.local.loading import Loaded, as_lab_error, dtype_name, require
+from llmlab.models.local.loading import Loaded, as_lab_error, dtype_name
+from llmlab.models.local.source import Source, require
 from llmlab.prices import machine
 from llmlab.types import Chunk, ContinuationLogprob, Options, Protocol, Request, Response, Usage
 
@@ -68,7 +69,7 @@ class TransformersModel(Model):
         """Read the weights now; they and the tokenizer are in what comes back.
 
         Raises:
-            DataError, UnknownName, Unauthorized, ConnectionFailed: see `llmlab.models.local.loading.locate`.
+            DataError, UnknownName, Unauthorized, ConnectionFailed: see `llmlab.models.local.source.locate`.
         """
         return self._engine.loaded
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from llmlab.errors import ProviderError
-from llmlab.models.local import decoding, generation
+from llmlab.errors import BadRequest, ProviderError
+from llmlab.models.local import decoding, generation, transformers
+from llmlab.models.local.coalesce import Job
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.testing.tiny import FAMILIES, WORDS
 from llmlab.types import Message, Options, Request
@@ -210,3 +211,61 @@ def test_a_prompt_that_never_fits_fails_alone(lm, monkeypatch):
     assert good.usage.output_tokens == 3
     assert isinstance(bad, ProviderError)
     assert "out of memory" in str(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_tokens": 0}, "max_tokens should be at least 1, it is 0"),
+        ({"temperature": -1.0}, r"temperature .* it is -1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(lm, options, says):
+    with pytest.raises(BadRequest, match=says):
+        lm("llama").generate(plain("The", **options))
+    good, bad = lm("llama").generate_batch([plain("The", max_tokens=2), plain("The", **options)])
+    assert good.usage.output_tokens == 2
+    assert isinstance(bad, BadRequest)
+
+
+def test_an_empty_stop_string_stops_nothing(lm):
+    whole = lm("llama").generate(plain("The river runs", max_tokens=9)).text
+    assert lm("llama").generate(plain("The river runs", max_tokens=9, stop=("",))).text == whole
+
+
+def test_a_failure_of_one_row_leaves_the_others_their_answers(lm, monkeypatch):
+    expected = [lm("llama").generate(plain(p, max_tokens=8)).text for p in PROMPTS]
+    take = generation.Row.take
+
+    def fragile(self, token):
+        if self.prompt == tuple(self.tokens.encode(PROMPTS[1])) and len(self.written) == 3:
+            raise ZeroDivisionError("broken")
+        take(self, token)
+
+    monkeypatch.setattr(generation.Row, "take", fragile)
+    found = lm("llama").generate_batch([plain(p, max_tokens=8) for p in PROMPTS])
+    assert isinstance(found[1], ProviderError)
+    assert "ZeroDivisionError: broken" in str(found[1])
+    assert [r.text for i, r in enumerate(found) if i != 1] == [t for i, t in enumerate(expected) if i != 1]
+
+
+def test_a_batch_that_was_interrupted_is_written_again_from_the_start(lm, monkeypatch):
+    expected = lm("llama").generate(plain(PROMPTS[0], max_tokens=8, temperature=1.0)).text
+    step = decoding.PackedDecoder.step
+    steps = []
+
+    def interrupted(self, tokens):
+        steps.append(len(tokens))
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return step(self, tokens)
+
+    monkeypatch.setattr(decoding.PackedDecoder, "step", interrupted)
+    draft = transformers._Draft(lm("llama")._engine, plain(PROMPTS[0], max_tokens=8, temperature=1.0))
+    job = Job(draft.prompted)
+    with pytest.raises(KeyboardInterrupt):
+        lm("llama")._engine._work([job])
+    assert not job.done
+    assert draft.row.written
+    lm("llama")._engine._work([job])
+    assert draft.outcome().text == expected

@@ -7,8 +7,9 @@ import time
 import pytest
 import torch
 
-import llmlab.models.local.loading as loading
+import llmlab.models.local.source as source
 from llmlab.errors import ConnectionFailed, DataError, MissingPackage, UnknownName
+from llmlab.models.local import loading
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.models.registry import model
 
@@ -114,7 +115,7 @@ def test_a_cached_snapshot_needs_no_network(monkeypatch, folder, tmp_path):
 
 
 def test_missing_packages_name_the_extra(monkeypatch):
-    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"pip install 'llmlab\[local\]'"):
         model("hf/some/model")
 
@@ -127,31 +128,31 @@ def test_unknown_settings_and_dtypes_list_the_known_ones(folder):
 
 
 def test_the_fingerprint_follows_the_content_not_the_place(folder, tmp_path):
-    here = loading.fingerprint(folder("llama"))
+    here = source.fingerprint(folder("llama"))
     shutil.copytree(folder("llama"), tmp_path / "copy")
-    assert loading.fingerprint(tmp_path / "copy") == here
+    assert source.fingerprint(tmp_path / "copy") == here
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"rope_scaling": None, "extra": 1}))
-    assert loading.fingerprint(tmp_path / "copy") != here
+    assert source.fingerprint(tmp_path / "copy") != here
 
 
 def test_the_fingerprint_of_large_weights_sees_training(monkeypatch, folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    monkeypatch.setattr(loading, "_HASHED_WHOLE", 0)
-    here = loading.fingerprint(folder("llama"))
+    monkeypatch.setattr(source, "_HASHED_WHOLE", 0)
+    here = source.fingerprint(folder("llama"))
     shutil.copytree(folder("llama"), tmp_path / "tuned")
     path = tmp_path / "tuned" / "model.safetensors"
     weights = load_file(path)
     name = "model.layers.1.mlp.up_proj.weight"
     save_file(weights | {name: weights[name] + 1e-3}, path, metadata={"format": "pt"})
-    assert loading.fingerprint(tmp_path / "tuned") != here
+    assert source.fingerprint(tmp_path / "tuned") != here
 
 
 def test_identity_has_what_an_answer_depends_on(folder):
     identity = model(f"hf/{folder('llama')}", device="cpu").identity()
     assert identity["dtype"] == "float32"
-    assert identity["weights"] == loading.fingerprint(folder("llama"))
+    assert identity["weights"] == source.fingerprint(folder("llama"))
 
 
 @pytest.mark.parametrize(
