@@ -8,15 +8,18 @@ The server is a process of its own on the loopback. Prints wall clock over the i
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-WORDS = "Natalia sold clips to some of her friends in April and then half as many in May, how many in total? " * 4
+WORDS = "A farmer counts his hens in the morning and again at night, when two of them have run away to the pond. " * 4
 
 
 @contextmanager
@@ -57,12 +60,28 @@ def ours(url: str) -> Callable[[str], None]:
     return call
 
 
-def measure(call: Callable[[str], None], n: int, threads: int, latency: float) -> tuple[float, float]:
+def in_threads(call: Callable[[str], None], prompts: list[str], threads: int) -> None:
+    """Every prompt once, from a pool of threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(call, prompts))
+
+
+def evaluated(url: str, prompts: list[str], threads: int) -> None:
+    """The same calls through `evaluate`: planned, looked up, asked, stored, scored, and a row stored for each."""
+    import llmlab as lab
+
+    model = lab.model("openai/gpt-4o-mini", base_url=f"{url}/v1", max_tokens=16)
+    suite = lab.suite([lab.Sample(p, target="42") for p in prompts], scorer=lab.scorers.contains(), name="calls")
+    with tempfile.TemporaryDirectory() as folder:
+        results = lab.evaluate(model, suite, threads=threads, store=f"sqlite:///{folder}/runs.db", progress=False)
+    assert len(results) == len(prompts) and not results.samples.error.any()
+
+
+def measure(work: Callable[[list[str]], None], n: int, threads: int, latency: float) -> tuple[float, float]:
     """Wall clock over the ideal, and CPU milliseconds per call."""
     prompts = [f"{WORDS} #{i}" for i in range(n)]
     wall, cpu = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(call, prompts))
+    work(prompts)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return wall / (n / threads * latency), cpu / n * 1000
 
@@ -81,12 +100,17 @@ def main() -> None:
     print(f"{given.n} calls of {given.latency:g} s at concurrency {given.threads}: x ideal wall, CPU ms per call")
     with serving(given.latency) as url:
         calls = {"openai SDK": bare(url), "llmlab": ours(url)}
-        for call in calls.values():
-            call("warm up")
+        work = {name: functools.partial(in_threads, call, threads=given.threads) for name, call in calls.items()}
+        work["evaluate + store"] = functools.partial(evaluated, url, threads=given.threads)
+        for warm in work.values():
+            warm(["warm up"])
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
         for _ in range(given.rounds):
-            for name, call in calls.items():
-                over, cpu = measure(call, given.n, given.threads, given.latency)
-                print(f"  {name:10}  {over:5.2f}  {cpu:5.2f}")
+            for name, do in work.items():
+                found[name].append(measure(do, given.n, given.threads, given.latency))
+        for name, figures in found.items():
+            over, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
+            print(f"  {name:18}  {over:5.2f}  {cpu:5.2f}   median of {given.rounds}")
 
 
 if __name__ == "__main__":

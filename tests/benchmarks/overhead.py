@@ -4,6 +4,7 @@ usage: python tests/benchmarks/overhead.py [--n 5000] [--runs 5]
 """
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -16,7 +17,8 @@ EMPTY_LOOP = "bare loop (call and score, no store)"
 
 
 def suite(n: int):
-    return lab.suite([lab.Sample(f"Question {i}: say yes.", target="yes", id=str(i)) for i in range(n)], scorer=contains("yes"))
+    samples = [lab.Sample(f"Question {i}: say yes.", target="yes", id=str(i)) for i in range(n)]
+    return lab.suite(samples, scorer=contains("yes"))
 
 
 def main() -> None:
@@ -31,8 +33,9 @@ def main() -> None:
     for _ in range(args.runs):
         with tempfile.TemporaryDirectory() as folder:
             store = f"sqlite:///{folder}/runs.db"
+            evaluate = functools.partial(lab.evaluate, model, benchmark, store=store, progress=False)
             for name in ("asked and stored", "all from the store"):
-                times[name].append(timed(lambda: lab.evaluate(model, benchmark, store=store, progress=False)))
+                times[name].append(timed(evaluate))
         times[EMPTY_LOOP].append(timed(lambda: [scorer(model.generate(s.input).text, s) for s in benchmark.samples()]))
     print(f"{args.n} items, median of {args.runs}; milliseconds per item")
     for name, values in times.items():
