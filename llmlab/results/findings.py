@@ -50,7 +50,7 @@ def _alone(frame: pd.DataFrame, model: str) -> str:
     above = int((table["low"] > table["chance"]).sum())
     if len(table) == 1 and len(frame["benchmark"].unique()) == 1:
         return f"{model} is {'' if above else 'not shown to be '}above chance on {table['benchmark'].iloc[0]}"
-    if len(table) and frame["benchmark"].nunique() == 1:
+    if len(table) and len(set(frame["benchmark"])) == 1:
         return f"{model} is above chance on {table['benchmark'].iloc[0]} by {above} of {len(table)} protocols"
     if len(table):
         return f"{model} is above chance on {above} of {display.count(len(table), 'benchmark')}"
