@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +162,10 @@ class Engine:
         with self._prepared(jobs[0].ask.interventions) as path:
             while waiting := _begin(jobs):
                 try:
-                    for steps in self._steps(waiting, path, size):
-                        for _ in steps:
-                            pass
+                    with closing(self._steps(waiting, path, size)) as several:
+                        for steps in several:
+                            for _ in steps:
+                                pass
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -173,8 +174,12 @@ class Engine:
                         stuck.error = ProviderError(f"out of memory on a single prompt of {len(stuck.prompt)} tokens")
                     size = max(1, min(size, len(waiting)) // 2)
 
-    def _steps(self, rows: Sequence[Row], path: Tried, size: int) -> Iterator[Iterator[None]]:
-        """The writing of rows, one iterator of steps for each set of rows that go together."""
+    def _steps(self, rows: Sequence[Row], path: Tried, size: int) -> Generator[Iterator[None]]:
+        """The writing of rows, one iterator of steps for each set of rows that go together.
+
+        While an iterator is out, attention is as it needs it, which saves setting it for every token.
+        """
+        from llmlab.models.local.attention import packed
         from llmlab.models.local.decoding import PackedDecoder, PlainDecoder
         from llmlab.models.local.generation import write
         from llmlab.models.local.packing import LEAST, groups
@@ -192,12 +197,14 @@ class Engine:
                 continue
             n = self._rows(members, start, size)
             decoder = PackedDecoder(loaded, n, self.batch_tokens, start, prefixes.get(members[0].prompt[:start]))
-            yield write(decoder, _longest_first(members), n)
+            with packed(loaded.model):
+                yield write(decoder, _longest_first(members), n)
         if alone:
             n = self._rows(alone, 0, size)
-            yield write(PackedDecoder(loaded, n, self.batch_tokens), _longest_first(alone), n)
-        packed = set(map(id, fits))
-        plain = [row for row in rows if id(row) not in packed]
+            with packed(loaded.model):
+                yield write(PackedDecoder(loaded, n, self.batch_tokens), _longest_first(alone), n)
+        done = set(map(id, fits))
+        plain = [row for row in rows if id(row) not in done]
         if plain:
             yield write(PlainDecoder(loaded), _longest_first(plain), self._rows(plain, 0, size))
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from llmlab.models.local import linear
+from llmlab.models.local import check, linear
+from llmlab.models.local.transformers import TransformersModel
+from llmlab.types import Options
 
 
 def net():
@@ -49,3 +51,16 @@ def test_tied_weights_are_packed_once_and_other_types_left_alone():
 
 def test_the_trial_answers_yes_or_no():
     assert linear.worth_it() in (True, False)
+
+
+def test_a_model_with_prepacked_layers_scores_and_writes_the_same(folder, lm, monkeypatch):
+    monkeypatch.setattr(check, "worth_it", lambda: True)
+    fast = TransformersModel(f"hf/{folder('llama')}", Options(max_tokens=12), device="cpu", threads=1)
+    assert fast.settings_used["linear"] == "onednn prepacked"
+    ours, plain = (
+        fast.logprob("The river", [" runs", " sleeps"]),
+        lm("llama").logprob("The river", [" runs", " sleeps"]),
+    )
+    assert [r.logprob for r in ours] == pytest.approx([r.logprob for r in plain], abs=1e-4)
+    assert fast.generate("The river").text == lm("llama").generate("The river", max_tokens=12).text
+    assert not any("forward" in vars(module) for module in fast.load().model.modules())
