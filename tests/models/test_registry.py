@@ -27,7 +27,7 @@ def test_every_alias_is_a_provider_name_and_unique() -> None:
     [
         ("scripted/eco", "Did you mean 'scripted/echo'"),
         ("gpt-4o-mni", "Did you mean 'gpt-4o-mini'"),
-        ("nobody/model", "a provider of: anthropic, compatible"),
+        ("nobody/model", "a provider of: adapter, anthropic, compatible"),
         ("", "No model ''"),
     ],
 )
