@@ -31,6 +31,7 @@ def test_outputs_are_those_of_one_clean_run_in_order(path: Path) -> None:
 def test_file_is_small_and_holds_no_key(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text) < 500_000
+    text = re.sub(r'"image/png": "[^"]*"', "", text)  # base64 may spell anything
     assert not re.search(r"sk-[A-Za-z0-9]{16}|AIza[A-Za-z0-9_-]{20}", text)
 
 
