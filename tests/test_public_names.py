@@ -7,7 +7,18 @@ import pytest
 
 import llmlab as lab
 
-HEAVY = ("torch", "transformers", "pandas", "numpy", "matplotlib", "openai", "anthropic", "google.genai", "datasets", "sqlalchemy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pandas",
+    "numpy",
+    "matplotlib",
+    "openai",
+    "anthropic",
+    "google.genai",
+    "datasets",
+    "sqlalchemy",
+)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -37,12 +48,13 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; sys.argv = ['llmlab', '--help']\nfrom llmlab.cli import main\ntry: main()\nexcept SystemExit: pass"
+    code = (
+        "import sys; sys.argv = ['llmlab', '--help']\nfrom llmlab.cli import main\ntry: main()\nexcept SystemExit: pass"
+    )
     assert not loaded_after(code) & set(HEAVY)
 
 
 def test_packages_that_are_functions_can_be_called_and_imported() -> None:
-    import llmlab.ledger
     from llmlab.ledger import Ledger
 
     assert isinstance(lab.ledger(budget=1.0), Ledger)

@@ -29,7 +29,13 @@ PROVIDERS: dict[str, str] = {
     "scripted": "llmlab.models.scripted:Scripted",
 }
 # package that a provider needs -> what to install
-_EXTRAS = {"torch": "local", "transformers": "local", "peft": "train", "google.generativeai": "google-legacy", "gguf": "gguf"}
+_EXTRAS = {
+    "torch": "local",
+    "transformers": "local",
+    "peft": "train",
+    "google.generativeai": "google-legacy",
+    "gguf": "gguf",
+}
 _OPTIONS = frozenset(f.name for f in fields(Options))
 
 

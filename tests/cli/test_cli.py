@@ -32,7 +32,9 @@ def llmlab(tmp_path: Path):
 
 
 def test_run_prints_scores_with_n_and_interval_and_writes_files(llmlab, tmp_path: Path) -> None:
-    done = llmlab("run", "--model", "scripted/echo", "--dataset", "custom.jsonl", "--csv", "out.csv", "--report", "r.html")
+    done = llmlab(
+        "run", "--model", "scripted/echo", "--dataset", "custom.jsonl", "--csv", "out.csv", "--report", "r.html"
+    )
     assert done.returncode == 0, done.stderr
     assert "scripted/echo" in done.stdout and "0.5" in done.stdout
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from llmlab.errors import DataError
-from llmlab.results.choosing import choose, error_correlation, oracle
 from llmlab.results import Results
+from llmlab.results.choosing import choose, error_correlation, oracle
 
 NAN = math.nan
 
