@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # rows that are written together: they share each pass through the weights, which takes as long for one
 _ROWS = 32
+# what reading the weights once more for a step costs, in tokens
+_STEP = 16
 # memory for the keys and values of the rows being written
 _ROWS_BYTES = 1 << 30
 
@@ -182,16 +184,18 @@ class Engine:
         from llmlab.models.local.attention import packed
         from llmlab.models.local.decoding import PackedDecoder, PlainDecoder
         from llmlab.models.local.generation import write
-        from llmlab.models.local.packing import LEAST, groups
+        from llmlab.models.local.packing import LEAST, PASS, groups
 
         loaded, prefixes = self.loaded, path.prefixes
         limit = loaded.window or loaded.context
         fits = [row for row in rows if prefixes is not None and len(row.prompt) + row.limit <= limit]
         alone = []
-        for group in groups([row.prompt for row in fits]):
+        # a batch of its own takes as many steps again
+        overhead = PASS + _STEP * max((row.limit for row in fits), default=0)
+        for group in groups([row.prompt for row in fits], overhead):
             assert prefixes is not None
             members = [fits[i] for i in group.members]
-            start = group.prefix or prefixes.longest(members[0].prompt)
+            start = group.prefix or (prefixes.longest(members[0].prompt) if len(fits) == 1 else 0)
             if start < LEAST:
                 alone += members
                 continue

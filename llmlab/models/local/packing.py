@@ -1,7 +1,7 @@
 """What to compute: each distinct beginning of all the sequences once. Plain Python; no model is seen here.
 
-A context and all that is scored after it is a `Unit`: the context is the stem, the continuations a tree of tokens
-on it. Units whose contexts begin alike form a `Group` with a prefix, where that saves work.
+A `Unit` is a stem with a tree of tokens on it: a context with its continuations, or several short contexts that begin
+alike. Units that begin alike form a `Group` with a prefix that is computed apart, where that saves work.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from llmlab.types import ContinuationLogprob
 
 Results = dict[int, ContinuationLogprob | LabError]
 
-# tokens that a separate forward pass for a prefix costs on top of its own
-_PASS = 48
-# shorter prefixes are not worth the bookkeeping
+# what sharing a prefix costs beyond its tokens, in tokens: a pass of its own, and one more that is not full
+PASS = 96
+# shorter prefixes are not worth a pass
 LEAST = 24
+# at most so many tokens may hang on one stem: who sees whom among them is a square
+_TREE = 256
+# a tree must save this share of its tokens, as attention by a mask takes longer
+_SAVING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +56,34 @@ def fit(pairs: Sequence[Pair], context: int, results: Results) -> list[Fitted]:
 
 @dataclass
 class Unit:
-    """A context, and the tree of tokens that its continuations make.
+    """A stem that contexts begin with, and the tree that the rest of them and their continuations make.
 
-    tokens, parents: the tree's nodes, parents before children; parent -1 is the end of the context. wanted: for each
-    continuation the nodes that predict its tokens, -1 first.
+    tokens, parents: the tree's nodes, parents before children; parent -1 is the end of the stem. wanted: for each
+    continuation the nodes that predict its tokens.
     """
 
-    context: tuple[int, ...]
+    stem: tuple[int, ...]
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     wanted: list[tuple[Fitted, list[int]]] = field(default_factory=list)
     _child: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
     def add(self, fitted: Fitted) -> None:
-        """Put one continuation onto the tree. Its last token is only predicted, never read."""
+        """Put a context that begins with the stem onto the tree, and its continuation but for the last token."""
+        rest = fitted.context[len(self.stem) :]
         path = [-1]
-        for token in fitted.target[:-1]:
+        for token in (*rest, *fitted.target[:-1]):
             step = (path[-1], token)
             if step not in self._child:
                 self._child[step] = len(self.tokens)
                 self.tokens.append(token)
                 self.parents.append(path[-1])
             path.append(self._child[step])
-        self.wanted.append((fitted, path))
+        self.wanted.append((fitted, path[len(rest) :]))
 
     def size(self, prefix: int = 0) -> int:
-        """Tokens to compute when the first `prefix` of the context are there already."""
-        return len(self.context) - prefix + len(self.tokens)
+        """Tokens to compute when the first `prefix` of the stem are there already."""
+        return len(self.stem) - prefix + len(self.tokens)
 
     @property
     def rows(self) -> int:
@@ -86,7 +91,7 @@ class Unit:
         return len({node for _, path in self.wanted for node in path})
 
     def depths(self) -> list[int]:
-        """How far each node is from the end of the context, at least 1."""
+        """How far each node is from the end of the stem, at least 1."""
         depths: list[int] = []
         for parent in self.parents:
             depths.append(1 if parent < 0 else depths[parent] + 1)
@@ -112,6 +117,28 @@ def units(fitted: Sequence[Fitted]) -> list[Unit]:
     return list(found.values())
 
 
+def merged(several: Sequence[Unit], prefix: int) -> list[Unit]:
+    """The same contexts in fewer units: small ones that begin alike behind `prefix` become one tree."""
+    found = []
+    for group in groups([unit.stem[prefix:] for unit in several], overhead=0, least=1):
+        members = [several[i] for i in group.members]
+        if group.prefix and _worth_a_tree(members, prefix, group.prefix):
+            tree = Unit(members[0].stem[: prefix + group.prefix])
+            for f in (f for unit in members for f, _ in unit.wanted):
+                tree.add(f)
+            found.append(tree)
+        else:
+            found += members
+    return found
+
+
+def _worth_a_tree(members: Sequence[Unit], prefix: int, common: int) -> bool:
+    """Whether units with `common` tokens in common behind a prefix are better one tree."""
+    hanging = sum(unit.size(prefix + common) for unit in members)
+    apart = common * len(members) + hanging
+    return hanging <= _TREE and common * (len(members) - 1) >= _SAVING * apart
+
+
 class Group(NamedTuple):
     """Indices of sequences whose first `prefix` tokens are the same and computed once; 0 shares nothing."""
 
@@ -129,11 +156,17 @@ class _Cluster(NamedTuple):
     """(prefix, low, high)"""
 
 
-def groups(sequences: Sequence[tuple[int, ...]], least: int = LEAST) -> list[Group]:
+def groups(sequences: Sequence[tuple[int, ...]], overhead: int = PASS, least: int = LEAST) -> list[Group]:
     """The cheapest way to share one prefix per sequence, in sorted order; prefixes shorter than `least` are not shared.
 
     Neighbours in sorted order are merged, those with the most in common first; at each merge either all of them
     share what they have in common, or the two sides stay as they are, whichever computes fewer tokens.
+
+    Args:
+        sequences: of tokens.
+        overhead: what a group of its own costs beyond its tokens, in tokens. A group of all sequences is not apart
+            from anything, and costs at most a pass.
+        least: shortest prefix.
     """
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     ends = np.cumsum([0, *(len(sequences[i]) for i in order)]).tolist()
@@ -146,7 +179,8 @@ def groups(sequences: Sequence[tuple[int, ...]], least: int = LEAST) -> list[Gro
             break
         left, right = clusters[edge], clusters[edge + 1]
         low, high = left.low, right.high
-        together = ends[high] - ends[low] - prefix * (high - low - 1) + _PASS
+        extra = min(overhead, PASS) if high - low == len(order) else overhead
+        together = ends[high] - ends[low] - prefix * (high - low - 1) + extra
         apart = left.cost + right.cost
         parts = [(prefix, low, high)] if together < apart else left.parts + right.parts
         clusters[low] = clusters[high - 1] = _Cluster(low, high, min(together, apart), parts)

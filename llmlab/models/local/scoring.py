@@ -12,7 +12,7 @@ from llmlab.models.local import packing
 from llmlab.models.local.attention import Packed, Prefix, Segment, packed
 from llmlab.models.local.forward import Prefixes, call, forward
 from llmlab.models.local.loading import Loaded, is_out_of_memory
-from llmlab.models.local.packing import LEAST, Fitted, Results, Unit
+from llmlab.models.local.packing import LEAST, PASS, Fitted, Results, Unit
 from llmlab.models.local.tokens import Pair
 from llmlab.types import ContinuationLogprob
 
@@ -47,21 +47,21 @@ def score(loaded: Loaded, pairs: Sequence[Pair], budget: int, prefixes: Prefixes
 
 def _score_packed(loaded: Loaded, units: Sequence[Unit], budget: int, prefixes: Prefixes, results: Results) -> None:
     alone: list[Unit] = []
-    for group in packing.groups([unit.context for unit in units]):
+    for group in packing.groups([unit.stem for unit in units]):
         members = [units[i] for i in group.members]
-        n = group.prefix or prefixes.longest(members[0].context)
-        if n < LEAST:
+        n = group.prefix or prefixes.longest(members[0].stem)
+        if n < (LEAST if group.prefix else PASS):
             alone += members
             continue
         try:
-            prefix = prefixes.get(members[0].context[:n])
+            prefix = prefixes.get(members[0].stem[:n])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             results.update(_out_of_memory(n, [f for unit in members for f, _ in unit.wanted]))
         else:
-            _score_units(loaded, members, n, prefix, budget, results)
-    _score_units(loaded, alone, 0, None, budget, results)
+            _score_units(loaded, packing.merged(members, n), n, prefix, budget, results)
+    _score_units(loaded, packing.merged(alone, 0), 0, None, budget, results)
 
 
 def _score_units(
@@ -88,9 +88,9 @@ def _pass(loaded: Loaded, pack: Sequence[Unit], start: int, prefix: Prefix | Non
     positions: list[int] = []
     segments, rows, fitted = [], [], []
     for unit in pack:
-        at, stem = len(ids), len(unit.context) - start
-        ids += [*unit.context[start:], *unit.tokens]
-        end = len(unit.context)
+        at, stem = len(ids), len(unit.stem) - start
+        ids += [*unit.stem[start:], *unit.tokens]
+        end = len(unit.stem)
         positions += [*range(start, end), *(end - 1 + depth for depth in unit.depths())]
         segments.append(Segment(at, at + stem, len(ids), _mask(unit, stem, loaded.dtype)))
         for f, path in unit.wanted:

@@ -52,7 +52,7 @@ def test_continuations_of_a_context_make_a_tree():
 def test_a_token_sees_the_stem_its_ancestors_and_itself():
     unit = Unit((1, 2))
     for i, target in enumerate([(5, 6, 7), (5, 9, 7)]):
-        unit.add(Fitted(i, unit.context, target, 0))
+        unit.add(Fitted(i, unit.stem, target, 0))
     assert np.array_equal(
         unit.sees(2),
         np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 0, 1]], dtype=bool),
@@ -61,7 +61,7 @@ def test_a_token_sees_the_stem_its_ancestors_and_itself():
 
 def test_equal_contexts_are_one_unit():
     fitted = [Fitted(0, (1, 2), (3,), 0), Fitted(1, (1,), (3,), 0), Fitted(2, (1, 2), (4,), 0)]
-    assert [u.context for u in packing.units(fitted)] == [(1, 2), (1,)]
+    assert [u.stem for u in packing.units(fitted)] == [(1, 2), (1,)]
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,41 @@ def test_what_exceeds_the_budget_goes_alone():
 
 def test_rows_of_logits_are_bounded_too():
     assert list(packing.batches([10, 10, 10], 100, [4, 4, 4], 8)) == [[0, 1], [2]]
+
+
+def test_short_contexts_that_begin_alike_become_one_tree():
+    pool = [Fitted(i, (1, 2, 3, 4, 5, c), (9, 8), 0) for i, c in enumerate((6, 7))]
+    (tree,) = packing.merged(packing.units(pool), 0)
+    assert tree.stem == (1, 2, 3, 4, 5)
+    assert tree.tokens == [6, 9, 7, 9]
+    assert tree.parents == [-1, 0, -1, 2]
+    # the last token of a context predicts the first of its target
+    assert [path for _, path in tree.wanted] == [[0, 1], [2, 3]]
+    assert tree.size() == 9
+
+
+def test_a_context_that_is_the_beginning_of_another_is_on_the_same_tree():
+    pool = [Fitted(0, (1, 2, 3, 4), (5,), 0), Fitted(1, (1, 2, 3, 4, 5, 6), (7,), 0)]
+    (tree,) = packing.merged(packing.units(pool), 0)
+    assert (tree.stem, tree.tokens) == ((1, 2, 3), [4, 5, 6])
+    assert [path for _, path in tree.wanted] == [[0], [2]]
+
+
+def test_long_contexts_and_those_with_little_in_common_stay_apart():
+    rng = random.Random(0)
+    beginning = some(rng, 40)
+    long = [Fitted(i, beginning + some(rng, 200), (1,), 0) for i in range(2)]
+    short = [Fitted(i, (1, *some(rng, 40)), (1,), 0) for i in range(2)]
+    assert len(packing.merged(packing.units(long), 0)) == 2
+    assert len(packing.merged(packing.units(short), 0)) == 2
+
+
+def test_rows_that_would_be_written_apart_share_only_what_pays_for_it():
+    rng = random.Random(0)
+    shots = [some(rng, 300) for _ in range(2)]
+    sequences = [shots[i % 2] + some(rng, 30) for i in range(8)]
+    assert len(packing.groups(sequences, overhead=500)) == 2
+    assert all(g.prefix == 0 for g in packing.groups(sequences, overhead=2000))
+    # all of them together are no batch more
+    (group,) = packing.groups([shots[0] + some(rng, 30) for _ in range(3)], overhead=2000)
+    assert group.prefix >= 300
