@@ -15,12 +15,13 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from llmlab import stats
+from llmlab.alignment import preference_files
 from llmlab.alignment.features import Features, features
 from llmlab.errors import DataError
 from llmlab.models.base import Model
@@ -155,9 +156,10 @@ class PreferenceModel:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors) and comparisons (JSONL) into a folder."""
-        from llmlab.alignment.preference_files import save
-
-        save(self, folder)
+        lines = [asdict(c) for c in self.comparisons]
+        preference_files.save(
+            folder, lines, np.zeros(0) if self._weights is None else self._weights, self.features.name, self.prior
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], using: Features | Model | None = None) -> PreferenceModel:
@@ -166,9 +168,15 @@ class PreferenceModel:
         Raises:
             DataError: when the folder holds no preference model, or one of other features.
         """
-        from llmlab.alignment.preference_files import load
-
-        return load(folder, using)
+        kept = preference_files.load(folder)
+        known = features(using if using is not None else kept.features)
+        if known.name != kept.features:
+            raise DataError(f"{folder} was learnt on the features {kept.features!r}, not on {known.name!r}")
+        # the weights are found again from the comparisons: the curvature is not kept
+        model = cls(known, kept.prior).learn([Comparison(**row) for row in kept.comparisons])
+        if model._weights is not None and not np.allclose(model._weights, kept.weights, atol=1e-4):
+            raise DataError(f"{folder}: the features {known.name!r} are not those that the weights were learnt on")
+        return model
 
     def identity(self) -> Mapping[str, Any]:
         """What its rewards depend on: cached answers that were chosen by other weights are not its answers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from llmlab.alignment import kept
 from llmlab.alignment.intervening import Intervening
 from llmlab.errors import DataError, UnknownName
 from llmlab.models.base import Model
@@ -19,8 +21,6 @@ from llmlab.stats import Floats
 from llmlab.types import digest
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
     from torch import Tensor
 
@@ -248,9 +248,7 @@ class Steering(Intervening):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vectors as safetensors, with how they were made in the file's metadata."""
-        from llmlab.alignment.kept import save
-
-        save(self, path)
+        kept.save(path, self.vectors, self.where, self.act, self.made)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: str | Model | None = None) -> Steering:
@@ -263,9 +261,24 @@ class Steering(Intervening):
         Raises:
             DataError: for a file that is none of ours, or was made with other weights than the model's.
         """
-        from llmlab.alignment.kept import load
+        found = cls(*kept.load(path))
+        if model is not None:
+            found._check(os.fspath(path), model)
+        return found
 
-        return load(path, model)
+    def _check(self, path: str, model: str | Model) -> None:
+        from llmlab.alignment.opened import opened
+
+        local, _ = opened(model, "steering")
+        with self.applied(local.load().model):
+            pass  # refuses another width or depth
+        made = self.made.get("weights")
+        if made and made != local.source.fingerprint:
+            raise DataError(
+                f"{path} was made with {self.made.get('model')} ({made}), {local.name} has other weights "
+                f"({local.source.fingerprint}): directions of one model mean little in another. Make them anew, or "
+                "load them without a model to try them anyway"
+            )
 
 
 def _common(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from llmlab.cli.experiment import experiment
 from llmlab.cli.finetune import dataset, finetune, memory
 from llmlab.cli.local import profile, pull
 from llmlab.cli.monitor import app as monitor
+from llmlab.cli.names import chosen, required
 from llmlab.cli.prompt import prompt
 from llmlab.cli.serve import serve
 from llmlab.cli.store import app as store
@@ -75,8 +76,8 @@ def run(
     from llmlab.evaluation.evaluate import evaluate
 
     results = evaluate(
-        _models(models, all_models, temperature=temperature, max_tokens=max_tokens),
-        _names(benchmarks, "--benchmarks", "llmlab benchmarks"),
+        chosen(models, all_models, temperature=temperature, max_tokens=max_tokens),
+        required(benchmarks, "--benchmarks", "llmlab benchmarks"),
         n,
         seed=seed,
         repeats=repeats,
@@ -117,8 +118,8 @@ def estimate(
     """
     from llmlab.evaluation.estimate import estimate as forecast
 
-    asked = _models(models, all_models, max_tokens=max_tokens)
-    names = _names(benchmarks, "--benchmarks", "llmlab benchmarks")
+    asked = chosen(models, all_models, max_tokens=max_tokens)
+    names = required(benchmarks, "--benchmarks", "llmlab benchmarks")
     typer.echo(repr(forecast(asked, names, n, seed=seed, repeats=repeats, protocol=protocol, store=store)))  # type: ignore[arg-type]
 
 
@@ -129,7 +130,7 @@ def models(
     local: Annotated[bool, typer.Option("--local", help="Local ones: their size, and what fits this machine.")] = False,
 ) -> None:
     """List known models and what each needs here."""
-    from llmlab.models.registry import models as known
+    from llmlab.models.listing import models as known
 
     _print_table(known(provider, usable=True if usable else None, local=local))
 
@@ -185,25 +186,6 @@ app.add_typer(monitor, name="monitor")
 app.add_typer(store, name="store")
 app.add_typer(export, name="export")
 app.command("import")(import_)
-
-
-def _names(given: list[str] | None, flag: str, listing: str) -> list[str]:
-    names = [name.strip() for part in given or () for name in part.split(",") if name.strip()]
-    if not names:
-        raise typer.BadParameter(f"give at least one name with {flag}; `{listing}` lists them")
-    return names
-
-
-def _models(given: list[str] | None, every: bool, **options: Any) -> list[Any]:
-    from llmlab.models.registry import model, models
-
-    if every:
-        names = list(models(usable=True).index)
-        names = [name for name in names if not name.startswith("scripted/")]
-    else:
-        names = _names(given, "--models", "llmlab models")
-    chosen = {k: v for k, v in options.items() if v is not None}
-    return [model(name, **chosen) for name in names]
 
 
 def _status(results: Results, require: float | None) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from llmlab.cli.names import listed
+
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="A field of the recipe, as name=value; repeat for more."),
@@ -59,14 +61,14 @@ def finetune(
         config,
         seed,
         held_out=held_out,
-        unseen=_names(unseen),
+        unseen=listed(unseen),
         folder=folder,
         progress=not quiet,
         **_fields(set_),
     )
     typer.echo(repr(tuned))
     if compare:
-        typer.echo(repr(tuned.compare(_names(compare), n, progress=not quiet)))
+        typer.echo(repr(tuned.compare(listed(compare), n, progress=not quiet)))
     if export:
         typer.echo(tuned.export(export, "gguf" if export.suffix == ".gguf" else "merged"))
 
@@ -103,14 +105,10 @@ def dataset(
         typer.echo(repr(found.lengths(model, length)))
     alike = found.distinct()
     typer.echo("; ".join(alike.notes) or "no copies")
-    leaks = [found.leakage(name) for name in _names(unseen)]
+    leaks = [found.leakage(name) for name in listed(unseen)]
     for leak in leaks:
         typer.echo(repr(leak))
     raise typer.Exit(int(any(not leak.clean for leak in leaks)))
-
-
-def _names(given: list[str] | None) -> list[str]:
-    return [name.strip() for part in given or () for name in part.split(",") if name.strip()]
 
 
 def _fields(given: list[str] | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmlab.cli.names import chosen
 from llmlab.errors import DataError, LabError
 
 if TYPE_CHECKING:
@@ -49,10 +50,9 @@ def prompt(
 
     The answers stream side by side, each with its tokens, cost and seconds.
     """
-    from llmlab.cli.app import _models
     from llmlab.ledger import Ledger
 
-    asked = _models(models, all_models, temperature=temperature, max_tokens=max_tokens)
+    asked = chosen(models, all_models, temperature=temperature, max_tokens=max_tokens)
     said = sys.stdin.read() if text == "-" else text
     fields = dict(_variable(given) for given in var or ())
     if file is not None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import UnknownName
 from llmlab.evaluation.evaluate import opened
+from llmlab.experiments.side_by_side import SideBySide, differences
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmlab.experiments.side_by_side import SideBySide
     from llmlab.store import Store
 
 KINDS = ("finetune", "experiment", "profile")
@@ -58,17 +58,9 @@ def compare(first: str, second: str, store: str | Store | None = None) -> SideBy
     Raises:
         UnknownName: for an id that the store lacks or a beginning that several have.
     """
-    from llmlab.experiments.side_by_side import SideBySide
-
     found = {one["key"]: one["body"] for one in _found(None, store)}
     names = [_named(name, list(found)) for name in (first, second)]
     return SideBySide(*((name, found[name]) for name in names))
-
-
-def differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Settings that do not have the same value in all of several configurations, in the order of their names."""
-    names = list(dict.fromkeys(name for config in configs for name in config))
-    return [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
 
 
 def _found(kind: str | None, store: str | Store | None) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.results import display, pages
+from llmlab.results.cells import summary_cells
 from llmlab.results.frame import records
-from llmlab.results.results import summary_cells
 from llmlab.results.summary import warnings
 
 if TYPE_CHECKING:

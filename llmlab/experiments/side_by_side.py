@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from llmlab.experiments.listing import differences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,3 +102,9 @@ class SideBySide:
     def _repr_html_(self) -> str:
         parts = [("settings that differ", self.config), ("numbers", self.summary), ("versions", self.versions)]
         return "".join(f"<p>{title}</p>{table.to_html()}" for title, table in parts if len(table))
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Settings that do not have the same value in all of several configurations, in the order of their names."""
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    return [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from llmlab.finetune.tuned import FineTune
 
 BEFORE, AFTER = "base", "tuned"
+TARGET = "target"
+"""Held-out prompts of the training data, answered as there."""
 
 
 class BeforeAfter:
@@ -95,7 +97,6 @@ class BeforeAfter:
 def compare(tuned: FineTune, benchmarks: Sequence[Any] | str, n: int | None, **settings: Any) -> BeforeAfter:
     """What `FineTune.compare` gives; the card of the training keeps the table."""
     from llmlab.evaluation.evaluate import evaluate
-    from llmlab.finetune.tuned import TARGET
 
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
     asked = [target(tuned) if name == TARGET else name for name in names]

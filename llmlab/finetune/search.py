@@ -13,13 +13,14 @@ from llmlab.benchmarks.registry import benchmark as known
 from llmlab.benchmarks.subset import split
 from llmlab.benchmarks.suite import suite
 from llmlab.errors import DataError, MissingPackage
+from llmlab.finetune.comparison import TARGET
 from llmlab.finetune.config import Method, Recipe
 from llmlab.finetune.data import Source, TrainingData, dataset
 from llmlab.finetune.methods import Diverged
 from llmlab.finetune.space import space as read_space
 from llmlab.finetune.space import suggest
 from llmlab.finetune.train import finetune
-from llmlab.finetune.tuned import TARGET, FineTune
+from llmlab.finetune.tuned import FineTune
 from llmlab.models.base import Model
 from llmlab.settings import home
 from llmlab.types import Sample, digest

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import DataError
+from llmlab.finetune.comparison import TARGET
 from llmlab.finetune.config import Recipe
 from llmlab.finetune.runs import Run
 from llmlab.models.base import Model
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from llmlab.finetune.comparison import BeforeAfter
-
-TARGET = "target"
 
 
 class FineTune:

@@ -2,4 +2,4 @@
 
 from llmlab._module import callable_module
 
-callable_module(__name__, "llmlab.models.registry:models")
+callable_module(__name__, "llmlab.models.listing:models")

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmlab.errors import BadRequest, LabError, NeedsLocalModel, UnknownName
 from llmlab.models.base import Model, describe, with_trace
-from llmlab.models.ensemble import Ensemble, Extract, Tries, known_as, split, tally
+from llmlab.models.voting import Ensemble, Extract, Tries, known_as, split, tally
 from llmlab.types import Decision, Prompt, Protocol, Request, Response
 
 

@@ -13,10 +13,13 @@ import re
 import string
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from llmlab.errors import BadRequest, DataError, NeedsLocalModel, UnknownName
-from llmlab.models.base import Model
 from llmlab.types import NAN, Decision, Message, Protocol, Request, Response
+
+if TYPE_CHECKING:
+    from llmlab.models.base import Model
 
 LETTERS = string.ascii_uppercase
 PROTOCOLS: tuple[Protocol, ...] = ("loglikelihood", "decision", "letter_logprob", "letter")

@@ -6,15 +6,12 @@ import functools
 import importlib
 import inspect
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmlab.errors import MissingPackage, UnknownName
 from llmlab.models.base import Model
 from llmlab.settings import config
 from llmlab.types import Options
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # provider -> "module:class"; a class is called with (name, options, **settings), or has `named` that is
 PROVIDERS: dict[str, str] = {
@@ -128,44 +125,3 @@ def _missing(full: str, error: ModuleNotFoundError) -> MissingPackage:
     extra = next((e for p, e in _EXTRAS.items() if package == p or package.startswith(p + ".")), None)
     what = f"llmlab[{extra}]" if extra else package
     return MissingPackage(f"{full} needs the package {package!r}: pip install '{what}'")
-
-
-def models(provider: str | None = None, usable: bool | None = None, local: bool = False) -> pd.DataFrame:
-    """The models that are known by name, and which can be used here now.
-
-    Columns: name, aliases, family, context (tokens), shutdown (date, where the provider announced one), usable, and
-    what is missing otherwise (a key, a package, weights). Any other `provider/name` works as well.
-
-    With `local` the models whose weights run here, smallest first: parameters, GB of weights as float32, bfloat16, int8
-    and nf4, the widest of these that `fits` this machine now, and whether the weights are `here`.
-    """
-    import pandas as pd
-
-    if local:
-        from llmlab.models.local.known import known
-
-        table = known()
-        table = table if provider is None else table[table.index.str.startswith(provider + "/")]
-        return table if usable is None else table[table["here"] == usable]
-
-    from llmlab.models.availability import missing as what_is_missing
-
-    rows = []
-    for full, entry in config("models.yaml")["models"].items():
-        entry = entry or {}
-        missing = what_is_missing(full)
-        rows.append(
-            {
-                "name": full,
-                "aliases": ", ".join(entry.get("aliases", ())),
-                "family": entry.get("family", ""),
-                "context": entry.get("context"),
-                "shutdown": entry.get("shutdown"),
-                "usable": not missing,
-                "missing": missing,
-            }
-        )
-    table = pd.DataFrame(rows).set_index("name")
-    if provider is not None:
-        table = table[table.index.str.startswith(provider + "/")]
-    return table if usable is None else table[table["usable"] == usable]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from llmlab.errors import DataError, LabError
 from llmlab.models.base import Model, describe, with_trace
-from llmlab.models.ensemble import known_as
 from llmlab.models.registry import model as make_model
+from llmlab.models.voting import known_as
 from llmlab.types import Chunk, ContinuationLogprob, Decision, Prompt, Protocol, Request, Response
 
 Condition: TypeAlias = str | int | Callable[[Request], bool]

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmlab.pytest_plugin.session import BENCH, NO_MODELS, bench, models
+
 if TYPE_CHECKING:
-    from llmlab.pytest_plugin.asking import Bench, Subject
+    from llmlab.pytest_plugin.asking import Subject
 
 _SUITE = re.compile(r".+\.suite\.(?:ya?ml|jsonl?|csv|tsv)$")
-_NO_MODELS = "no model to test: give --llm-models=micro/base,… or set llm_models in the pytest settings"
-BENCH = pytest.StashKey["Bench"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,28 +79,6 @@ def is_suite(path: Path) -> bool:
     return bool(_SUITE.match(path.name))
 
 
-def models(config: pytest.Config) -> list[str]:
-    """Names of the models to test; empty when none is given."""
-    given = config.getoption("--llm-models")
-    listed = given.split(",") if given else config.getini("llm_models")
-    return [name for part in listed for name in (piece.strip() for piece in part.split(",")) if name]
-
-
-def bench(config: pytest.Config) -> Bench:
-    """What asks in this process; made on first use, so that other tests do not pay for it."""
-    if BENCH not in config.stash:
-        from llmlab.pytest_plugin.asking import Bench
-
-        config.stash[BENCH] = Bench(
-            config.getoption("--llm-store"),
-            config.getoption("--llm-repeats"),
-            config.getoption("--llm-budget"),
-            config.getoption("--llm-fresh"),
-            getattr(config, "workerinput", {}).get("testrunuid", ""),
-        )
-    return config.stash[BENCH]
-
-
 # -- functions ------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("llm")
     if "llm" in metafunc.fixturenames:
         names: list[Any] = list(models(metafunc.config))
-        missing = [pytest.param(None, marks=pytest.mark.skip(reason=_NO_MODELS), id="no model")]
+        missing = [pytest.param(None, marks=pytest.mark.skip(reason=NO_MODELS), id="no model")]
         metafunc.parametrize("llm", names or missing, indirect=True)
     if marker is not None and marker.kwargs.get("suite") and "sample" in metafunc.fixturenames:
         from llmlab.benchmarks.suite import suite

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from llmlab import pytest_plugin
 from llmlab.benchmarks.suite import Suite, suite
 from llmlab.errors import BudgetExceeded, LabError
 from llmlab.pytest_plugin.asking import Subject, tally
+from llmlab.pytest_plugin.session import NO_MODELS, bench, models
 from llmlab.results import display
 from llmlab.stats import wilson
 from llmlab.types import Sample
@@ -25,9 +25,9 @@ class SuiteFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         made = suite(self.path)
-        names = pytest_plugin.models(self.config)
+        names = models(self.config)
         for name in names:
-            pytest_plugin.bench(self.config).model(name)  # an unknown name is an error of the collection, said once
+            bench(self.config).model(name)  # an unknown name is an error of the collection, said once
         for name in names or [""]:
             for sample in made.samples():
                 label = f"{sample.id}[{name or 'no model'}]"
@@ -49,9 +49,9 @@ class SampleItem(pytest.Item):
 
     def runtest(self) -> None:
         if not self.model:
-            pytest.skip(pytest_plugin._NO_MODELS)
+            pytest.skip(NO_MODELS)
         try:
-            rows = pytest_plugin.bench(self.config).ask(self.suite, self.sample, self.model)
+            rows = bench(self.config).ask(self.suite, self.sample, self.model)
         except BudgetExceeded as error:
             pytest.fail(f"not asked: {error}", pytrace=False)
         found = tally(rows)

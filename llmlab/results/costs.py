@@ -6,20 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmlab import stats
+from llmlab import prices, stats
 from llmlab.errors import DataError
 from llmlab.results import display
 from llmlab.results.comparison import compare
 from llmlab.results.frame import GROUP, records
 from llmlab.results.summary import cost as cost_of
 from llmlab.results.summary import groups, items
-from llmlab.types import NAN
+from llmlab.types import NAN, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from llmlab.results.results import Results
 
+CLASSES = ("input", "cached", "output")
+_REPRODUCED = 1e-3
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 
@@ -40,8 +42,6 @@ def cost(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 def _line(rows: pd.DataFrame, level: float) -> dict[str, Any]:
     answered = rows[rows["error"] == ""]
     total, _ = cost_of(rows["cost"].to_numpy(), (rows["error"] == "").to_numpy())
-    from llmlab.results.spending import by_class
-
     right = float(answered["score"].sum())
     per_call, per_right = _per_call(answered, level), _per_right(answered, level)
     judged = rows["judge_cost"].fillna(0.0).sum() if len(rows) else NAN
@@ -59,6 +59,26 @@ def _line(rows: pd.DataFrame, level: float) -> dict[str, Any]:
         **tokens,
         **{f"{name}_cost": dollars for name, dollars in by_class(answered).items()},
     }
+
+
+def by_class(answered: pd.DataFrame) -> dict[str, float]:
+    """US dollars by class of token; NaN unless today's prices give just what was charged."""
+    totals = dict.fromkeys(CLASSES, 0.0)
+    for row in records(answered[["model", "model_version", "cost", *(f"{n}_tokens" for n in CLASSES)]]):
+        known = {n: None if uncounted(row[f"{n}_tokens"]) else int(row[f"{n}_tokens"]) for n in CLASSES}
+        usage = Usage(known["input"], known["output"], known["cached"])
+        found = prices.parts(row["model"], usage, version=row["model_version"])
+        # a label of the user's, a price that has changed since, time of this machine: then we do not know
+        if not found or not math.isclose(math.fsum(found.values()), row["cost"], rel_tol=_REPRODUCED):
+            return dict.fromkeys(CLASSES, NAN)
+        for name in CLASSES:
+            totals[name] += found[name]
+    return totals if len(answered) else dict.fromkeys(CLASSES, NAN)
+
+
+def uncounted(value: Any) -> bool:
+    """Whether a number of tokens is not known."""
+    return value is None or value != value or str(value) == "<NA>"
 
 
 def _per_call(answered: pd.DataFrame, level: float) -> stats.Estimate:

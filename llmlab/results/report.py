@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import DataError
 from llmlab.results import display, pages
+from llmlab.results.cells import summary_cells
 from llmlab.results.frame import GROUP, records
 from llmlab.results.summary import COUNTERS, WARN_ABOVE, warnings
 
@@ -26,8 +27,6 @@ _ITEMS_PER_BENCHMARK = 3
 
 def write(results: Results, path: Path, baseline: str | None = None) -> Path:
     """Write the report; `baseline` is the model that the others are compared with (the first, if None)."""
-    from llmlab.results.results import summary_cells
-
     table = results.summary()
     cells = summary_cells(table)
     return pages.write(

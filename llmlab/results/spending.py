@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab import prices, stats
 from llmlab.errors import DataError
 from llmlab.results import display
-from llmlab.results.costs import cheapest
+from llmlab.results.costs import cheapest, uncounted
 from llmlab.results.frame import records
 from llmlab.results.summary import groups
 from llmlab.types import NAN, Usage
@@ -19,24 +19,7 @@ if TYPE_CHECKING:
 
     from llmlab.results.results import Results
 
-CLASSES = ("input", "cached", "output")
-_REPRODUCED = 1e-3
 _MUCH = 0.7
-
-
-def by_class(answered: pd.DataFrame) -> dict[str, float]:
-    """US dollars by class of token; NaN unless today's prices give just what was charged."""
-    totals = dict.fromkeys(CLASSES, 0.0)
-    for row in records(answered[["model", "model_version", "cost", *(f"{n}_tokens" for n in CLASSES)]]):
-        known = {n: None if _missing(row[f"{n}_tokens"]) else int(row[f"{n}_tokens"]) for n in CLASSES}
-        usage = Usage(known["input"], known["output"], known["cached"])
-        found = prices.parts(row["model"], usage, version=row["model_version"])
-        # a label of the user's, a price that has changed since, time of this machine: then we do not know
-        if not found or not math.isclose(math.fsum(found.values()), row["cost"], rel_tol=_REPRODUCED):
-            return dict.fromkeys(CLASSES, NAN)
-        for name in CLASSES:
-            totals[name] += found[name]
-    return totals if len(answered) else dict.fromkeys(CLASSES, NAN)
 
 
 def forecast(frame: pd.DataFrame, answers: int, level: float = 0.95) -> pd.DataFrame:
@@ -102,13 +85,9 @@ def _batch(answered: pd.DataFrame) -> float:
     """What the batch price is of the usual one; NaN where there is none or the usual one is not known."""
     usual = batch = 0.0
     for row in records(answered[["model", "model_version", "input_tokens", "output_tokens"]].head(200)):
-        if _missing(row["input_tokens"]) or _missing(row["output_tokens"]):
+        if uncounted(row["input_tokens"]) or uncounted(row["output_tokens"]):
             return NAN
         usage = Usage(int(row["input_tokens"]), int(row["output_tokens"]))
         usual += prices.price(row["model"], usage, version=row["model_version"]).cost
         batch += prices.price(row["model"], usage, version=row["model_version"], batch=True).cost
     return batch / usual if usual else NAN
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value or str(value) == "<NA>"

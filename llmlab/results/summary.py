@@ -104,8 +104,8 @@ def _line(rows: dict[str, NDArray[Any]], level: float) -> dict[str, Any]:
 
 
 def _scored(rows: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    known: NDArray[np.bool_] = ~np.isnan(rows["score"])
-    return known & (rows["error"] == "")
+    known: NDArray[np.bool_] = ~np.isnan(rows["score"]) & (rows["error"] == "")
+    return known
 
 
 def item_mean(

@@ -298,7 +298,7 @@ def prompt_tester(
         store: a Store or its SQLAlchemy URL; None is the default store.
     """
     if models is None:
-        from llmlab.models.registry import models as known
+        from llmlab.models.listing import models as known
 
         models = [str(m) for m in known(usable=True).index]
     listed = [models] if isinstance(models, str | Model) else list(models)

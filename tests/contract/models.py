@@ -12,9 +12,10 @@ import pytest
 
 import llmlab as lab
 from llmlab.models.base import Model, Through
-from llmlab.models.ensemble import Ensemble, Vote, ensemble
+from llmlab.models.ensemble import ensemble
 from llmlab.models.router import Router, route
 from llmlab.models.scripted import Scripted
+from llmlab.models.voting import Ensemble, Vote
 from llmlab.testing import ProviderServer
 from llmlab.types import Call, Request, Response
 

@@ -12,8 +12,9 @@ import llmlab as lab
 from llmlab.errors import DataError, ServerFault
 from llmlab.models.answers import final_answer
 from llmlab.models.base import Model
-from llmlab.models.ensemble import ensemble, tally
+from llmlab.models.ensemble import ensemble
 from llmlab.models.scripted import Scripted
+from llmlab.models.voting import tally
 from llmlab.types import Decision, Protocol, Request, Response
 
 

@@ -13,7 +13,6 @@ from llmlab.errors import ProviderError
 from llmlab.models.local.attention import packed
 from llmlab.models.local.coalesce import Job
 from llmlab.models.local.decoding import Decoder, PackedDecoder, PlainDecoder
-from llmlab.models.local.engine import Prompted
 from llmlab.models.local.generation import Row
 from llmlab.models.local.guided import by
 from llmlab.models.local.loading import Loaded, is_out_of_memory
@@ -21,6 +20,7 @@ from llmlab.models.local.packing import LEAST, PASS, groups
 
 if TYPE_CHECKING:
     from llmlab.models.local.check import Tried
+    from llmlab.models.local.engine import Prompted
 
 # rows that are written together: they share each pass through the weights, which takes as long for one
 ROWS = 32
