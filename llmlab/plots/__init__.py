@@ -1,6 +1,7 @@
 """Plots: a DataFrame in, matplotlib Axes out. They call no model and change no global setting.
 
 Every plot shows intervals, says n, draws the chance or baseline line, and has the finding as its title.
+`plt.style.use("llmlab.plots.lab")` gives plots of your own the same look.
 """
 
 from llmlab.plots.coverage import coverage

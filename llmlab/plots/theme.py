@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -19,22 +21,8 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 SMALL = 8.5
 
-_RC: Any = {  # matplotlib types its keys as literals
-    "font.size": 10,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.facecolor": "none",
-    "figure.facecolor": PAPER,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": INK,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 12,
-    # a name may hold a dollar sign
-    "text.parse_math": False,
-}
+STYLE = "llmlab.plots.lab"
+"""The same look for plots of your own: `plt.style.use("llmlab.plots.lab")`."""
 
 
 def new_axes(width: float, height: float, layout: Literal["constrained", "none"] = "constrained") -> Axes:
@@ -51,11 +39,20 @@ def applied() -> Iterator[None]:
     """Within it, new text and lines look like ours; afterwards the global settings are as before."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_look()):
         yield
         interactive = mpl.is_interactive()
     # the first figure of a notebook turns interactive mode on; undoing that would hide all later figures
     mpl.interactive(interactive)
+
+
+@functools.cache
+def _look() -> Any:
+    from matplotlib import rc_params_from_file
+
+    # layout and grid are what each plot chooses
+    own = rc_params_from_file(Path(__file__).with_name("lab.mplstyle"), use_default_template=False)
+    return {name: value for name, value in own.items() if name not in ("figure.constrained_layout.use", "axes.grid")}
 
 
 def dress(ax: Axes, title: str, grid: str = "x") -> Axes:

@@ -245,6 +245,15 @@ def test_text_is_readable_on_its_paper():
     assert contrast(theme.MUTED, theme.PAPER) >= 4.5
 
 
+def test_plots_of_ones_own_can_have_the_look_of_ours() -> None:
+    with plt.style.context(theme.STYLE):
+        assert tuple(entry["color"] for entry in mpl.rcParams["axes.prop_cycle"]) == theme.PALETTE
+        found = {
+            mpl.colors.to_hex(mpl.rcParams[n]) for n in ("text.color", "xtick.color", "grid.color", "figure.facecolor")
+        }
+        assert found == {theme.INK, theme.MUTED, theme.GRID, theme.PAPER}
+
+
 @pytest.mark.parametrize("colour", theme.PALETTE)
 def test_every_colour_can_be_seen_on_light_and_dark_paper(colour):
     assert contrast(colour, theme.PAPER) >= 2
