@@ -13,6 +13,7 @@ import contextvars
 import math
 import threading
 import warnings
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -128,11 +129,18 @@ class Ledger:
 
 
 class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as bill
-    """One call on every active ledger: reserve the worst case, then settle for what it cost."""
+    """One call on every active ledger: reserve the worst case, then settle for what it cost.
 
-    def __init__(self, model: Model, request: Request) -> None:
+    Args:
+        model: that is asked.
+        request: what it is asked.
+        most: gives the worst case in US dollars where it is not that of this one request.
+    """
+
+    def __init__(self, model: Model, request: Request, most: Callable[[], float] | None = None) -> None:
         self.model = model
         self.request = request
+        self.most = most or (lambda: model.worst_case(request))
         # a ledger that was entered twice counts a call once
         self.ledgers = tuple(dict.fromkeys(_active.get())) if model.billed else ()
         self.cost = math.nan
@@ -141,7 +149,7 @@ class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as b
     def __enter__(self) -> charge:
         reason = ""
         if any(ledger.budget is not None for ledger in self.ledgers):
-            self.worst = self.model.worst_case(self.request)
+            self.worst = self.most()
             if math.isnan(self.worst):
                 from llmlab.prices import unbounded
 
@@ -177,7 +185,7 @@ class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as b
         if isinstance(error, LabError) and not (isinstance(error, ProviderError) and error.paid):
             return 0.0  # never sent, or refused
         # failed or interrupted in flight: it may have been charged
-        return self.worst or self.model.worst_case(self.request)
+        return self.worst or self.most()
 
 
 def check_budget(budget: float) -> None:

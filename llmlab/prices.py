@@ -33,6 +33,10 @@ _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _TOKENS_PER_MESSAGE = 32
 
 
+BATCH = " (batch)"
+"""What the source of a price ends with when the call went through a provider's batch API."""
+
+
 class Price(NamedTuple):
     """Cost of a call in US dollars and what it was computed with; NaN and "" when unpriced."""
 
@@ -61,12 +65,14 @@ def price(model: str, usage: Usage, *, when: datetime | None = None, version: st
     return UNPRICED if math.isnan(cost) else Price(cost, source)
 
 
-def parts(model: str, usage: Usage, *, when: datetime | None = None, version: str = "") -> dict[str, float]:
+def parts(
+    model: str, usage: Usage, *, when: datetime | None = None, version: str = "", batch: bool = False
+) -> dict[str, float]:
     """The cost of a call by class of token, in US dollars: input (not cached), cached, cache_write and output.
 
     The arguments are those of `price`; empty where that is unpriced.
     """
-    found = _rates(model, version, _utc_date(when), batch=False)
+    found = _rates(model, version, _utc_date(when), batch)
     if found is None or usage.input_tokens is None or usage.output_tokens is None:
         return {}
     read, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
@@ -82,15 +88,19 @@ def parts(model: str, usage: Usage, *, when: datetime | None = None, version: st
     return {name: cost(*pair) for name, pair in {**classes, **classes_more}.items()}
 
 
-def worst_case(model: str, request: Request) -> float:
+def worst_case(model: str, request: Request, *, batch: bool = False) -> float:
     """Upper bound in US dollars of one call; NaN when there is none, and `unbounded` says why.
 
     Every byte of the messages, the schema and the extra options is taken for a token, the answer for as long
     as max_tokens (else the model's `max_output` in `configs/models.yaml`) allows, at the dearest tier. With
-    extra options, which may ask for a faster service, the dearest service counts.
+    extra options, which may ask for a faster service, the dearest service counts. With `batch` the tiers are those of
+    the batch API, or the usual ones where none are listed: a batch is never dearer.
     """
     output = _most_output(model, request)
-    dear = _dearest(model, _utc_date(None), bool(request.options.extra))
+    today = _utc_date(None)
+    dear = _dearest(model, today, bool(request.options.extra))
+    if batch and dear is not None and not request.options.extra and (found := _rates(model, "", today, batch=True)):
+        dear = found[0].dearest()
     if dear is None or output is None:
         return NAN
     return (_most_input(request) * dear.input + output * dear.output) / 1e6
@@ -125,6 +135,10 @@ class _Rates(NamedTuple):
     output: _Tiers | None
     cached: _Tiers
     cache_write: _Tiers
+
+    def dearest(self) -> _Dearest:
+        inputs = max(rate for tiers in (self.input, self.cached, self.cache_write) for _, rate in tiers)
+        return _Dearest(inputs, max((rate for _, rate in self.output or ()), default=NAN))
 
     def cost(self, input_tokens: int, output_tokens: int, cached: int | None, written: int | None) -> float:
         if output_tokens and self.output is None:
@@ -167,7 +181,7 @@ def _listed_rates(model: str, version: str, day: date, batch: bool) -> tuple[_Ra
     rates = _convert(info.get_prices(_noon(day), context))
     if rates is None:
         return None
-    return rates, f"genai-prices {_list_version()}: {provider.id}/{info.id}{' (batch)' if batch else ''}"
+    return rates, f"genai-prices {_list_version()}: {provider.id}/{info.id}{BATCH if batch else ''}"
 
 
 def _rates(model: str, version: str, day: date, batch: bool) -> tuple[_Rates, str] | None:
@@ -176,7 +190,7 @@ def _rates(model: str, version: str, day: date, batch: bool) -> tuple[_Rates, st
     if own is None:
         return _listed_rates(model, version, day, batch)
     rates = own.rates(batch)
-    return None if rates is None else (rates, book.sources[model])
+    return None if rates is None else (rates, f"{book.sources[model]}{BATCH if batch else ''}")
 
 
 def _dearest(model: str, day: date, any_service: bool) -> _Dearest | None:

@@ -58,6 +58,9 @@ def run(
     repeats: Repeats = None,
     protocol: ProtocolName = None,
     budget: Annotated[float | None, typer.Option(help="US dollars that may be spent; a hard limit.")] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="By the providers' batch APIs: half the price, within a day.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="Simultaneous calls to cloud models (64).")] = None,
     parallel: Annotated[
         bool, typer.Option("--parallel/--sequential", help="Many calls at once, or one after the other.")
@@ -83,6 +86,7 @@ def run(
         repeats=repeats,
         protocol=protocol,  # type: ignore[arg-type]  # checked against the benchmark's own list
         budget=budget,
+        batch=batch,
         threads=threads if parallel else 1,
         cache=cache,
         store=store,

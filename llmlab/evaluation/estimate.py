@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
+from llmlab.models.remote import RemoteModel
 from llmlab.prices import machine, price
 from llmlab.stats import predicted_sum, smallest_detectable
 from llmlab.types import NAN, Protocol, Usage
@@ -45,7 +46,7 @@ class Estimate:
     Attributes:
         table: a row per model and benchmark.
         total: US dollars of all of it.
-        batch: US dollars when all of it goes through the providers' batch APIs; NaN where one has no such price.
+        batch: US dollars with `evaluate(batch=True)`; NaN where a provider has a batch API without a listed price.
         minutes: the models one after the other; NaN where a model has no earlier answers to tell from.
         pilot: US dollars that the pilot cost, 0 without one.
     """
@@ -68,7 +69,7 @@ class Estimate:
             )
         said = f"About ${self.total.value:.4f} (between ${self.total.low:.4f} and ${self.total.high:.4f})"
         if self.batch < self.total.value:
-            said += f"; about ${self.batch:.4f} by the providers' batch APIs, which may take a day"
+            said += f"; about ${self.batch:.4f} with batch=True, which may take a day"
         if not math.isnan(self.minutes.value):
             took = self.minutes
             said += f"; about {took.value:.2g} minutes (between {took.low:.2g} and {took.high:.2g})"
@@ -183,7 +184,8 @@ def _cost(model: Model, calls: int, inputs: float, outputs: float) -> float:
 
 
 def _batch(model: Model, calls: int, inputs: float, outputs: float) -> float:
-    if model.asks or not model.billed or not calls or math.isnan(inputs) or math.isnan(outputs):
+    batches = isinstance(model, RemoteModel) and model.batches is not None  # others are asked as usual
+    if not batches or not calls or math.isnan(inputs) or math.isnan(outputs):
         return _cost(model, calls, inputs, outputs)
     usage = Usage(round(inputs / calls), round(outputs / calls))
     return calls * price(model.name, usage, batch=True).cost

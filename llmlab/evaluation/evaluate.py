@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.errors import StoreError
 from llmlab.evaluation import rows as rowing
 from llmlab.evaluation.asking import Answer, Asking
+from llmlab.evaluation.batches import Batches
 from llmlab.evaluation.judging import StoredCalls
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
 from llmlab.evaluation.progress import Progress
@@ -47,6 +48,7 @@ def evaluate(
     protocol: Protocol | None = None,
     budget: float | None = None,
     until: Rule | None = None,
+    batch: bool = False,
     threads: int | None = None,
     cache: bool | str = True,
     store: str | Store | None = None,
@@ -71,6 +73,10 @@ def evaluate(
             is made. Stored answers cost nothing.
         until: a rule such as `lab.decided(delta=0.03)` that ends the run as soon as every comparison of models is
             decided; `results.decisions` then has the verdicts, and says how much was saved.
+        batch: ask by the providers' batch APIs (OpenAI, Anthropic, Google): usually half the price, within a day. One
+            item per model and benchmark is asked first and at the usual price, so that a wrong key or model shows at
+            once. Ctrl-C or a kill leaves the batches running; the same call collects them. Models without such an API
+            are asked as usual. The worst case of a whole batch is reserved before it is submitted.
         threads: simultaneous calls to cloud models, 64 if None; rate limits lower it by themselves.
         cache: False asks again even what is already answered. A text names a round of its own: only answers that
             were stored under the same text count as answered, so that a round that was stopped can go on.
@@ -90,6 +96,10 @@ def evaluate(
     """
     if (repeats is not None and repeats < 1) or (threads is not None and threads < 1):
         raise ValueError(f"repeats and threads must be at least 1, got repeats={repeats}, threads={threads}")
+    if batch and until is not None:
+        raise ValueError(
+            "until= stops in the middle of the items, and a batch is asked as a whole; give one of the two"
+        )
     plan = cells(models, benchmarks, protocol)
     samples = {cell.benchmark.name: pick(cell.benchmark, n, seed) for cell in plan}
     salt = cache if isinstance(cache, str) else "" if cache else f"{time.time_ns()}"
@@ -98,7 +108,7 @@ def evaluate(
         work = side_by_side(work)
     with opened(store) as source:
         config = {"n": n, "seed": seed, "repeats": repeats, "budget": budget}
-        run = Run(source, plan, config, work, until, threads or 64, name, project)
+        run = Run(source, plan, config, work, until, threads or 64, name, project, batch)
         return run.all(budget, progress)
 
 
@@ -115,8 +125,11 @@ class Run:
         threads: int,
         name: str = "",
         project: str = "",
+        batch: bool = False,
     ) -> None:
         self.store = store
+        self.batch = batch
+        self.collected = 0.0
         self.config = config
         self.id = store.start_run(_config(plan, config), versions(), name=name, project=project or active_project())
         self.work = work
@@ -125,7 +138,7 @@ class Run:
         self.watch = until.watch(work) if until is not None else None
         self.rows: list[dict[str, Any]] = []
         self.status = "complete"
-        self.reason = ""
+        self.reason = self.under_way = ""
         self._scores: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
         self._failed = 0
 
@@ -150,11 +163,11 @@ class Run:
                 error.results = self._results()  # type: ignore[attr-defined]  # nothing paid for is lost
                 raise
         with contextlib.suppress(StoreError):
-            self.store.finish_run(self.id, self.status, seconds=time.monotonic() - began, cost=self.bill.spent)
+            self.store.finish_run(self.id, self.status, seconds=time.monotonic() - began, cost=self._spent)
         if self.reason:
             warnings.warn(
                 f"{len(self.rows)} of {len(self.work)} items answered and stored; the same call continues from here. "
-                f"Stopped: {self.reason}",
+                f"Stopped: {self.reason}{self.under_way and f'. {self.under_way}'}",
                 stacklevel=3,
             )
         return self._results()
@@ -174,10 +187,41 @@ class Run:
         if self.watch is not None and self.watch.settled():
             self.status = "decided"
             return
-        asking = Asking([same[0] for same in by_key.values()], self.threads)
+        units = [same[0] for same in by_key.values()]
+        if self.batch:
+            self._ask_batches(units, by_key)
+        else:
+            self._ask_now(units, by_key)
+
+    def _ask_batches(self, units: Sequence[Unit], by_key: dict[str, list[Unit]]) -> None:
+        with Batches(self.store, units, self.bar.note) as batches:
+            try:
+                probed = self._ask_now(batches.probes, by_key)
+                with _gentle_interrupt(batches.interrupt):
+                    if self.status == "complete":
+                        self._take(batches.submit(probed), by_key)
+                if not batches.interrupted and self.status == "complete":
+                    self._ask_now(batches.direct, by_key)
+                if self.status != "interrupted":
+                    with _gentle_interrupt(batches.interrupt):
+                        for group in batches.answers():
+                            self._take(group, by_key)
+                            self.collected = batches.collected
+            finally:
+                self.collected = batches.collected
+                if batches.interrupted:
+                    self.status, self.reason = "interrupted", "interrupted"
+                elif batches.stopped_by is not None:
+                    self.status, self.reason = "budget", str(batches.stopped_by)
+                self.under_way = batches.under_way()
+
+    def _ask_now(self, units: Sequence[Unit], by_key: dict[str, list[Unit]]) -> list[Answer]:
+        """Ask units one by one or, of local models, in groups; gives what they got."""
+        asking, got = Asking(units, self.threads), []
         try:
             with _gentle_interrupt(asking.interrupt):
                 for group in asking:
+                    got += group
                     self._take(group, by_key)
                     if self.watch is not None and self.watch.settled():
                         self.status = "decided"
@@ -189,6 +233,7 @@ class Run:
             self.status, self.reason = "interrupted", "interrupted"
         if asking.stopped_by is not None:
             self.status, self.reason = "budget", str(asking.stopped_by)
+        return got
 
     def _take(self, group: Sequence[Answer], by_key: dict[str, list[Unit]]) -> None:
         answers = [Answer(unit, a.reply, a.error) for a in group for unit in by_key[a.unit.key]]
@@ -210,7 +255,11 @@ class Run:
         self.rows += made
         self.store.save_rows(made)
         means = {label: rowing.running_mean(*s) for label, s in self._scores.items()}
-        self.bar.update(len(made), means, self.bill.spent, self._failed)
+        self.bar.update(len(made), means, self._spent, self._failed)
+
+    @property
+    def _spent(self) -> float:
+        return self.bill.spent + self.collected
 
     def _scored(self, answers: Sequence[Answer]) -> list[rowing.Scored | None]:
         """Scores of the answers, side by side when scoring turns out slow (judges, code that is run)."""

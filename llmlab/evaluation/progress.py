@@ -18,6 +18,9 @@ class Progress(Protocol):
     def update(self, done: int, scores: Mapping[str, float], cost: float, failed: int) -> None:
         """`done` more items; running mean score by model; US dollars spent; items failed so far."""
 
+    def note(self, text: str) -> None:
+        """What is waited for, when no items come."""
+
 
 def progress(total: int, shown: bool | Callable[[int], Progress]) -> Progress:
     """A tqdm bar in a notebook, a rich bar in a terminal, silence elsewhere; or what the caller makes for so many."""
@@ -50,6 +53,9 @@ class _Silent:
     def update(self, done: int, scores: Mapping[str, float], cost: float, failed: int) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        pass
+
 
 class _Notebook:
     def __init__(self, total: int) -> None:
@@ -66,6 +72,9 @@ class _Notebook:
     def update(self, done: int, scores: Mapping[str, float], cost: float, failed: int) -> None:
         self._bar.set_postfix_str(_text(scores, cost, failed), refresh=False)
         self._bar.update(done)
+
+    def note(self, text: str) -> None:
+        self._bar.set_postfix_str(text)
 
 
 class _Terminal:
@@ -91,3 +100,6 @@ class _Terminal:
 
     def update(self, done: int, scores: Mapping[str, float], cost: float, failed: int) -> None:
         self._bar.update(self._task, advance=done, text=_text(scores, cost, failed))
+
+    def note(self, text: str) -> None:
+        self._bar.update(self._task, text=text)

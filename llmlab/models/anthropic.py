@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, ClassVar
 
+from llmlab.errors import ProviderError
 from llmlab.models import faults
+from llmlab.models.remote import Limits, Progress
 from llmlab.models.wire import WireModel
 from llmlab.settings import config
 from llmlab.types import FinishReason, Options, Request, Response, Usage
@@ -19,6 +22,8 @@ _FINISH: dict[str | None, FinishReason] = {
     "model_context_window_exceeded": "length",
     "refusal": "refusal",
 }
+_CLOCKS = timedelta(minutes=5)
+"""How far the provider's clock may differ from ours."""
 _LONGEST = 8192
 """The API insists on a limit; without one of the caller's, this or the model's own, whichever is less."""
 
@@ -69,7 +74,9 @@ class AnthropicModel(WireModel):
         return replace(options, max_tokens=min(own, _LONGEST))
 
     def _send(self, request: Request) -> Response:
-        reply = self._post("/v1/messages", self._body(request))
+        return self._read(self._post("/v1/messages", self._body(request)))
+
+    def _read(self, reply: Any) -> Response:
         try:
             blocks = reply["content"]
             return Response(
@@ -94,6 +101,53 @@ class AnthropicModel(WireModel):
             model_version=heard.version,
             reasoning="".join(heard.reasoning),
         )
+
+    batches = Limits(100_000, 256_000_000)
+
+    def batch_line(self, key: str, request: Request) -> dict[str, Any]:
+        return {"custom_id": key, "params": self._body(request)}
+
+    def submit_batch(self, lines: Sequence[Mapping[str, Any]], tag: str) -> str:
+        with self._faults():
+            return str(self.client.messages.batches.create(requests=list(lines)).id)
+
+    def find_batches(self, tag: str, size: int, since: datetime) -> Iterator[str]:
+        # a batch here has no label; of one of another size or time it is sure that it is not ours, and answers are
+        # taken by their keys only
+        with self._faults():
+            for batch in self.client.messages.batches.list(limit=100):
+                if batch.created_at < since - _CLOCKS:
+                    return
+                if sum(batch.request_counts.to_dict().values()) == size:
+                    yield batch.id
+
+    def poll_batch(self, batch_id: str) -> Progress:
+        with self._faults():
+            batch = self.client.messages.batches.retrieve(batch_id)
+        counts = batch.request_counts
+        done = counts.succeeded + counts.errored + counts.canceled + counts.expired
+        return Progress(batch.processing_status == "ended", done, batch.processing_status)
+
+    def collect_batch(self, batch_id: str, keys: Sequence[str]) -> Iterator[tuple[str, Response | ProviderError]]:
+        import httpx2
+
+        with self._faults():
+            batch = self.client.messages.batches.retrieve(batch_id)
+            if not batch.results_url:
+                raise faults.failure(self.name, 404, f"the results of batch {batch_id} are not there any more")
+            reply = self.client.get(batch.results_url, cast_to=httpx2.Response)
+        for line in self._lines(reply.content):
+            yield line["custom_id"], self._line(line["result"])
+
+    def _line(self, result: Mapping[str, Any]) -> Response | ProviderError:
+        if result["type"] == "errored":
+            return self._failure(200, result["error"])
+        if result["type"] != "succeeded":
+            return faults.unanswered(self.name, result["type"])
+        try:
+            return self._read(result["message"])
+        except ProviderError as nonsense:
+            return nonsense
 
     def _body(self, request: Request) -> dict[str, Any]:
         options = request.options

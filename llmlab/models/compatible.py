@@ -32,6 +32,7 @@ class CompatibleModel(OpenAIModel):
     A request with `template=False` goes to the completions endpoint as plain text.
     """
 
+    batches = None  # type: ignore[assignment]  # which of these servers have one is not known
     default_url = ""
     url_env = "LLMLAB_COMPATIBLE_URL"
     default_key_env = "LLMLAB_COMPATIBLE_KEY"

@@ -54,12 +54,32 @@ def _by(model: Model, request: Request, choices: tuple[str, ...], protocol: Prot
         return _loglikelihood(model, request, choices)
     if protocol == "decision":
         return model._decide(request, choices, protocol)
+    return read_letter(model.name, model.generate(ask_letter(request, choices, protocol)), choices, protocol)
+
+
+def ask_letter(request: Request, choices: Sequence[str], protocol: Protocol) -> Request:
+    """What "letter" and "letter_logprob" ask of `generate`.
+
+    Raises:
+        DataError: for more choices than there are letters.
+    """
     if len(choices) > len(LETTERS):
-        raise DataError(f"{model.name} decides by letter, at most {len(LETTERS)} choices; got {len(choices)}")
+        raise DataError(f"a decision by letter has at most {len(LETTERS)} choices; got {len(choices)}")
     shown = show(request, choices)
+    if protocol == "letter":
+        return shown
+    options = replace(shown.options, top_logprobs=_TOP, max_tokens=shown.options.max_tokens or 4)
+    return replace(shown, options=options)
+
+
+def read_letter(name: str, response: Response, choices: tuple[str, ...], protocol: Protocol) -> Decision:
+    """The decision in what the model called `name` answered to `ask_letter`.
+
+    Raises:
+        NeedsLocalModel: when it has no log-probabilities and the protocol needs them.
+    """
     if protocol == "letter_logprob":
-        return _letter_logprob(model, shown, choices)
-    response = model.generate(shown)
+        return _letter_logprob(name, response, choices)
     return Decision(choices, (NAN,) * len(choices), _read(response, choices), "letter", response)
 
 
@@ -72,15 +92,14 @@ def _loglikelihood(model: Model, request: Request, choices: tuple[str, ...]) -> 
     return _softmax(choices, [f.logprob for f in found], "loglikelihood")
 
 
-def _letter_logprob(model: Model, shown: Request, choices: tuple[str, ...]) -> Decision:
-    response = model.generate(shown, top_logprobs=_TOP, max_tokens=shown.options.max_tokens or 4)
+def _letter_logprob(name: str, response: Response, choices: tuple[str, ...]) -> Decision:
     if response.finish_reason == "refusal":
         return Decision(choices, (NAN,) * len(choices), None, "letter_logprob", response)
     if response.logprobs == () and not response.text:
         # it ended at once: an answer that names no letter, not a model without log-probabilities
         return Decision(choices, (NAN,) * len(choices), None, "letter_logprob", response)
     if not response.logprobs:
-        raise NeedsLocalModel(f"{model.name} returned no log-probabilities; use protocol='letter'")
+        raise NeedsLocalModel(f"{name} returned no log-probabilities; use protocol='letter'")
     first = next((t for t in response.logprobs if t.token.strip()), response.logprobs[0])
     shares = [0.0] * len(choices)
     for token, logprob in dict([*first.top, (first.token, first.logprob)]).items():

@@ -65,6 +65,14 @@ def unreachable(model: str, error: BaseException, seconds: float) -> ProviderErr
     return ConnectionFailed(f"{model}: {what} ({shorten(cause) or type(error).__name__})", paid=sent)
 
 
+def unanswered(model: str, state: str, words: str = "") -> ProviderError:
+    """The error for a request of a batch that was never processed; nobody was charged for it."""
+    said = (
+        f"{model}: the batch had no answer to this request ({state}{words and f': {shorten(words)}'}); run again to ask"
+    )
+    return Timeout(said) if "expired" in state.lower() else ProviderError(said)
+
+
 def nonsense(model: str, problem: str, body: bytes | str = b"") -> ServerFault:
     """The error for a successful status whose body is not an answer; the call may have been charged."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body

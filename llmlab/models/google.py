@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 from llmlab import settings
 from llmlab.errors import ProviderError
 from llmlab.models import faults
 from llmlab.models.capabilities import refused_option, supports
-from llmlab.models.remote import RemoteModel, connections, decided, declined, ssl_context
+from llmlab.models.remote import Limits, Progress, RemoteModel, connections, decided, declined, ssl_context
 from llmlab.types import Decision, FinishReason, Options, Protocol, Request, Response, TokenLogprob, Usage
 
 _BLOCKED = "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII LANGUAGE MODEL_ARMOR ESCALATION PUP_LIMITED_DISABLED"
@@ -22,6 +23,9 @@ FINISH: dict[str | None, FinishReason] = {
     "CONTINUATION": "length",
     **dict.fromkeys(_BLOCKED.split(), "refusal"),
 }
+# google.rpc.Code -> HTTP status; single requests of a batch fail with the former
+_RPC_STATUS = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 13: 500, 14: 503, 16: 401}
+_ENDED = {f"JOB_STATE_{s}" for s in ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")}
 _ROLES = {"user": "user", "assistant": "model"}
 
 
@@ -108,6 +112,50 @@ class GoogleModel(RemoteModel):
         except (KeyError, TypeError, ValueError):
             raise faults.nonsense(self.name, "the answer has no probabilities", str(wire)) from None
 
+    batches = Limits(10_000, 18_000_000)  # 20 MB in all, in Google's own spelling, which is a little longer
+
+    def batch_line(self, key: str, request: Request) -> dict[str, Any]:
+        config = self._config(request)
+        self._typed(config)  # says what is wrong with it
+        return {"contents": contents(request), "config": config, "metadata": {"key": key}}
+
+    def submit_batch(self, lines: Sequence[Mapping[str, Any]], tag: str) -> str:
+        source = {"inlined_requests": list(lines)}
+        with self._faults():
+            return str(self.client.batches.create(model=self.id, src=source, config={"display_name": tag}).name)
+
+    def find_batches(self, tag: str, size: int, since: datetime) -> Iterator[str]:
+        with self._faults():
+            for batch in self.client.batches.list(config={"page_size": 100}):
+                if batch.display_name == tag:
+                    yield batch.name
+
+    def poll_batch(self, batch_id: str) -> Progress:
+        with self._faults():
+            batch = self.client.batches.get(name=batch_id)
+        state = batch.state.value if batch.state else "unknown"
+        return Progress(state in _ENDED, 0, state)  # the SDK's own `done` overlooks what succeeded in part
+
+    def collect_batch(self, batch_id: str, keys: Sequence[str]) -> Iterator[tuple[str, Response | ProviderError]]:
+        with self._faults():
+            batch = self.client.batches.get(name=batch_id)
+        answers = (batch.dest and batch.dest.inlined_responses) or ()
+        # in the order of the requests; the API has been known to leave the keys out
+        for key, answer in zip(keys, answers, strict=False):
+            yield (answer.metadata or {}).get("key", key), self._line(answer)
+
+    def _line(self, answer: Any) -> Response | ProviderError:
+        if answer.response is None:
+            error = answer.error.model_dump(exclude_none=True) if answer.error else {}
+            status = _RPC_STATUS.get(int(error.get("code") or 13), 500)
+            return self._failure(status, {**error, "code": status}, "no answer")
+        heard = Heard()
+        try:
+            text = "".join(heard.read([answer.response.model_dump(mode="json", by_alias=True, exclude_none=True)]))
+            return heard.response(self.name, text)
+        except ProviderError as nonsense:
+            return nonsense
+
     def _config(self, request: Request) -> dict[str, Any]:
         options = request.options
         config: dict[str, Any] = {
@@ -166,12 +214,16 @@ class GoogleModel(RemoteModel):
             raise faults.nonsense(self.name, f"the answer is not JSON ({error})") from None
 
     def _fault(self, error: Any, status: int | None, details: Any) -> ProviderError:
+        wait = faults.retry_after(getattr(error.response, "headers", {}))
+        return self._failure(int(status or 500), details, str(error.message), wait)
+
+    def _failure(self, status: int, details: Any, message: str = "", wait: float | None = None) -> ProviderError:
+        """The error for a status and the JSON that came with it."""
         inner = details.get("error", details) if isinstance(details, dict) else {}
-        words = str(inner.get("message") or error.message or details).replace(self._key(), "…")
-        status, code = int(status or 500), str(inner.get("status") or "")
+        words = str(inner.get("message") or message or details).replace(self._key(), "…")
+        code = str(inner.get("status") or "")
         if status == 400 and (option := refused_option(words, None, self.fields)):
             return faults.RefusedOption(f"{self.name}: HTTP 400 {code}: {faults.shorten(words)}", option, 400)
-        wait = faults.retry_after(getattr(error.response, "headers", {}))
         wait = _retry_delay(inner) if wait is None else wait
         return faults.failure(self.name, status, words, code=code, retry_after=wait)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import ModuleType
 from typing import Any, ClassVar
 
+from llmlab.errors import ProviderError
 from llmlab.models import faults
 from llmlab.models.capabilities import supports
-from llmlab.models.remote import decided, declined
+from llmlab.models.faults import unanswered
+from llmlab.models.remote import Limits, Progress, decided, declined
 from llmlab.models.wire import WireModel
 from llmlab.types import (
     Decision,
@@ -23,6 +27,9 @@ from llmlab.types import (
 
 FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _PLAIN = ("temperature", "top_p", "top_k", "seed")
+_ENDED = ("completed", "failed", "expired", "cancelled")
+_CLOCKS = 3600
+"""Seconds that the provider's clock may differ from ours; the tag decides."""
 
 
 class OpenAIModel(WireModel):
@@ -56,7 +63,9 @@ class OpenAIModel(WireModel):
         return self._sdk.OpenAI(api_key=key, **self._client_settings())
 
     def _send(self, request: Request) -> Response:
-        reply = self._post("/chat/completions", self._body(request))
+        return self._read(self._post("/chat/completions", self._body(request)))
+
+    def _read(self, reply: Any) -> Response:
         try:
             choice = reply["choices"][0]
             message = choice["message"]
@@ -110,6 +119,58 @@ class OpenAIModel(WireModel):
             return decided(choices, [found[str(i)] for i in range(len(choices))], response)
         except (KeyError, IndexError, TypeError, ValueError):
             raise faults.nonsense(self.name, "the answer has no probabilities", str(reply)) from None
+
+    batches = Limits(50_000, 200_000_000)
+
+    def batch_line(self, key: str, request: Request) -> dict[str, Any]:
+        return {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)}
+
+    def submit_batch(self, lines: Sequence[Mapping[str, Any]], tag: str) -> str:
+        file = "\n".join(json.dumps(line) for line in lines).encode()
+        with self._faults():
+            uploaded = self.client.files.create(file=(f"{tag}.jsonl", file), purpose="batch")
+            made = self.client.batches.create(
+                completion_window="24h",
+                endpoint="/v1/chat/completions",
+                input_file_id=uploaded.id,
+                metadata={"llmlab": tag},
+            )
+        return str(made.id)
+
+    def find_batches(self, tag: str, size: int, since: datetime) -> Iterator[str]:
+        with self._faults():
+            for batch in self.client.batches.list(limit=100):
+                if batch.created_at < since.timestamp() - _CLOCKS:
+                    return
+                if (batch.metadata or {}).get("llmlab") == tag:
+                    yield batch.id
+
+    def poll_batch(self, batch_id: str) -> Progress:
+        with self._faults():
+            batch = self.client.batches.retrieve(batch_id)
+        counts, errors = batch.request_counts, (batch.errors.data if batch.errors else None) or ()
+        why = "; ".join(dict.fromkeys(str(e.message or e.code) for e in errors))
+        done = counts.completed + counts.failed if counts else 0
+        return Progress(batch.status in _ENDED, done, f"{batch.status}: {why}" if why else batch.status)
+
+    def collect_batch(self, batch_id: str, keys: Sequence[str]) -> Iterator[tuple[str, Response | ProviderError]]:
+        with self._faults():
+            batch = self.client.batches.retrieve(batch_id)
+            files = [f for f in (batch.output_file_id, batch.error_file_id) if f]
+            contents = [self.client.files.content(file).content for file in files]
+        for line in (line for content in contents for line in self._lines(content)):
+            yield line["custom_id"], self._line(line)
+
+    def _line(self, line: Mapping[str, Any]) -> Response | ProviderError:
+        reply, error = line.get("response") or {}, line.get("error")
+        try:
+            if not error and reply.get("status_code") == 200:
+                return self._read(reply["body"])
+        except ProviderError as nonsense:
+            return nonsense
+        if error:
+            return unanswered(self.name, error.get("code") or "", error.get("message") or "")
+        return self._failure(reply.get("status_code") or 500, reply.get("body"))
 
     def _body(self, request: Request) -> dict[str, Any]:
         options = request.options

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
 
 from llmlab import settings
-from llmlab.errors import BadRequest
+from llmlab.errors import BadRequest, ProviderError
 from llmlab.models import capabilities, limiter
 from llmlab.models.base import Model
 from llmlab.models.stops import until
@@ -20,6 +21,21 @@ from llmlab.types import NAN, Chunk, Decision, Options, Prompt, Protocol, Reques
 
 # what a protocol rests on, by the name under which its lack is remembered
 _NEEDS: dict[Protocol, str] = {"loglikelihood": "echo", "decision": "decision", "letter_logprob": "top_logprobs"}
+
+
+class Limits(NamedTuple):
+    """What a provider takes in one batch."""
+
+    requests: int
+    bytes: int
+
+
+class Progress(NamedTuple):
+    """How far a batch is: whether it has ended, requests dealt with so far, and in which state or why it failed."""
+
+    ended: bool
+    done: int
+    state: str
 
 
 class RemoteModel(Model):
@@ -88,6 +104,34 @@ class RemoteModel(Model):
         """Version of the API where the provider dates it."""
         return ""
 
+    # -- what a provider with a batch API writes; it is driven by `evaluation.batches` ----------------------
+
+    batches: ClassVar[Limits | None] = None
+    """How much one batch takes; None for a provider without a batch API."""
+
+    def batch_line(self, key: str, request: Request) -> dict[str, Any]:
+        """One request of a batch, as JSON; its answer comes back under `key`."""
+        raise NotImplementedError
+
+    def submit_batch(self, lines: Sequence[Mapping[str, Any]], tag: str) -> str:
+        """Submit what `batch_line` made; gives the provider's id of the batch. Raises ProviderError."""
+        raise NotImplementedError
+
+    def find_batches(self, tag: str, size: int, since: datetime) -> Iterator[str]:
+        """Ids of batches that may be the one submitted under `tag` after `since`, whose id was never heard."""
+        raise NotImplementedError
+
+    def poll_batch(self, batch_id: str) -> Progress:
+        """How far a batch is. Raises ProviderError."""
+        raise NotImplementedError
+
+    def collect_batch(self, batch_id: str, keys: Sequence[str]) -> Iterator[tuple[str, Response | ProviderError]]:
+        """The answers of a batch that has ended, in any order; a request may have none.
+
+        keys: those of the batch, in the order in which they were submitted.
+        """
+        raise NotImplementedError
+
     # -- what every provider has --------------------------------------------------------------------------
 
     @property
@@ -120,6 +164,11 @@ class RemoteModel(Model):
     def _prepared(self, options: Options) -> Options:
         """The options with what the provider insists on filled in."""
         return options
+
+    def sendable(self, request: Request) -> tuple[Request, tuple[str, ...]]:
+        """The request without the options that the model refuses, and the names of these."""
+        options, dropped = self.capabilities.accept(request.options)
+        return replace(request, options=self._prepared(options)), dropped
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:  # type: ignore[override]  # shrinks with what is learned

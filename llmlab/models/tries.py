@@ -10,8 +10,9 @@ import random
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmlab import ledger, prices
 from llmlab.errors import BadRequest, BudgetExceeded, ProviderError, RateLimited
@@ -84,10 +85,9 @@ class Try:
     """
 
     def __init__(self, model: RemoteModel, request: Request, attempts: list[Attempt], wait: float) -> None:
-        options, self.dropped = model.capabilities.accept(request.options)
         self.model = model
         self.asked = request
-        self.request = replace(request, options=model._prepared(options))
+        self.request, self.dropped = model.sendable(request)
         self.attempts = attempts
         self.wait = wait
         self.error: ProviderError | None = None
@@ -119,30 +119,9 @@ class Try:
     def done(self, response: Response) -> Response:
         """The finished response: priced, with the options that were sent and every try; settles the bill."""
         seconds = time.perf_counter() - self._started
-        text = cut(response.text, self.asked.options.stop)
-        if len(text) < len(response.text):
-            finish: FinishReason = "refusal" if response.finish_reason == "refusal" else "stop"
-            response = replace(response, text=text, finish_reason=finish)
-        applied, dropped = self.request.options, self.dropped
-        if applied.top_logprobs is not None and response.logprobs is None and response.text:
-            # some servers take the option and ignore it
-            self.model.capabilities.learn("top_logprobs")
-            applied, dropped = replace(applied, top_logprobs=None), (*dropped, "top_logprobs")
-        answered_by = response.model_version.partition(" ")[0]  # without the fingerprint
-        cost, source = prices.price(self.model.name, response.usage, version=answered_by)
-        finished = replace(
-            response,
-            cost=cost,
-            price=source,
-            seconds=seconds,
-            first_token_seconds=self._first,
-            model=self.model.name,
-            requested=self.asked.options,
-            applied=applied,
-            dropped=dropped,
-            attempts=(*self.attempts, Attempt(self._waited, seconds)),
-        )
-        return self._bill.settle(finished)
+        attempts = (*self.attempts, Attempt(self._waited, seconds))
+        whole = completed(self.model, response, self.asked, self.request, self.dropped)
+        return self._bill.settle(replace(whole, seconds=seconds, first_token_seconds=self._first, attempts=attempts))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -154,6 +133,35 @@ class Try:
         self.attempts.append(Attempt(self._waited, time.perf_counter() - self._started, str(error)))
         self.error = error
         return math.isnan(self._first)
+
+
+def completed(
+    model: RemoteModel,
+    response: Response,
+    asked: Request,
+    sent: Request,
+    dropped: tuple[str, ...],
+    *,
+    batch: datetime | None = None,
+) -> Response:
+    """What was read from the wire, cut at its stops, with its price and its options.
+
+    asked, sent, dropped: the request as the user made it, as it went out, and which options that left out.
+    batch: when it was submitted to a batch API, None for a call of its own.
+    """
+    text = cut(response.text, asked.options.stop)
+    if len(text) < len(response.text):
+        finish: FinishReason = "refusal" if response.finish_reason == "refusal" else "stop"
+        response = replace(response, text=text, finish_reason=finish)
+    applied = sent.options
+    if applied.top_logprobs is not None and response.logprobs is None and response.text:
+        # some servers take the option and ignore it
+        model.capabilities.learn("top_logprobs")
+        applied, dropped = replace(applied, top_logprobs=None), (*dropped, "top_logprobs")
+    answered_by = response.model_version.partition(" ")[0]  # without the fingerprint
+    cost, source = prices.price(model.name, response.usage, version=answered_by, when=batch, batch=batch is not None)
+    options: Any = {"requested": asked.options, "applied": applied, "dropped": dropped}
+    return replace(response, cost=cost, price=source, model=model.name, **options)
 
 
 class Pieces:

@@ -90,17 +90,29 @@ class WireModel(RemoteModel):
     def _fault(self, error: Any) -> ProviderError:
         if isinstance(error, self._sdk.APIConnectionError):
             return faults.unreachable(self.name, error, self.timeout)
-        body = error.body if isinstance(error.body, dict) else {}
+        response = getattr(error, "response", None)
+        wait = faults.retry_after(response.headers) if response is not None else None
+        return self._failure(getattr(error, "status_code", 200), error.body, str(error.message), wait)
+
+    def _failure(self, status: int, said: Any, message: str = "", wait: float | None = None) -> ProviderError:
+        """The error for a status and the JSON that came with it."""
+        body = said if isinstance(said, dict) else {}
         inner = body.get("error", body)
         inner = inner if isinstance(inner, dict) else {"message": str(inner)}
         kinds = [str(k) for k in (inner.get("code"), inner.get("type")) if k]
-        words = str(inner.get("message") or error.body or error.message).replace(self._key(), "…")
-        status = getattr(error, "status_code", 200)
+        words = str(inner.get("message") or said or message).replace(self._key(), "…")
         if status < 400:
             status = next((_STATUS[kind] for kind in kinds if kind in _STATUS), status)
         code = kinds[0] if kinds else ""
         if status in (400, 422) and (option := refused_option(words, inner.get("param"), self.fields)):
             return faults.RefusedOption(f"{self.name}: HTTP {status} {code}: {faults.shorten(words)}", option, status)
-        response = getattr(error, "response", None)
-        wait = faults.retry_after(response.headers) if response is not None else None
         return faults.failure(self.name, status, words, retry_after=wait, code=code)
+
+    def _lines(self, body: bytes) -> Iterator[Any]:
+        """The JSON of each line."""
+        for line in body.split(b"\n"):  # not splitlines: a text may have other ends of line in it
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise faults.nonsense(self.name, "a line of the batch is not JSON", line) from None

@@ -64,10 +64,11 @@ def _line(rows: pd.DataFrame, level: float) -> dict[str, Any]:
 def by_class(answered: pd.DataFrame) -> dict[str, float]:
     """US dollars by class of token; NaN unless today's prices give just what was charged."""
     totals = dict.fromkeys(CLASSES, 0.0)
-    for row in records(answered[["model", "model_version", "cost", *(f"{n}_tokens" for n in CLASSES)]]):
+    for row in records(answered[["model", "model_version", "cost", "price", *(f"{n}_tokens" for n in CLASSES)]]):
         known = {n: None if uncounted(row[f"{n}_tokens"]) else int(row[f"{n}_tokens"]) for n in CLASSES}
         usage = Usage(known["input"], known["output"], known["cached"])
-        found = prices.parts(row["model"], usage, version=row["model_version"])
+        batch = str(row["price"]).endswith(prices.BATCH)
+        found = prices.parts(row["model"], usage, version=row["model_version"], batch=batch)
         # a label of the user's, a price that has changed since, time of this machine: then we do not know
         if not found or not math.isclose(math.fsum(found.values()), row["cost"], rel_tol=_REPRODUCED):
             return dict.fromkeys(CLASSES, NAN)

@@ -55,7 +55,7 @@ def recommend(results: Results, within: float = 0.02) -> list[str]:
         factor, per_1000 = _batch(good), 1000 * good["cost"].mean(skipna=False)
         if factor < 1:
             said.append(
-                f"{key['model']} costs {display.dollars(per_1000)} per 1000 answers, by its batch API (within a day) "
+                f"{key['model']} costs {display.dollars(per_1000)} per 1000 answers, with batch=True (within a day) "
                 f"{display.dollars(factor * per_1000)}."
             )
     return list(dict.fromkeys(said))
@@ -82,12 +82,14 @@ def _savings(line: Mapping[str, Any]) -> list[str]:
 
 
 def _batch(answered: pd.DataFrame) -> float:
-    """What the batch price is of the usual one; NaN where there is none or the usual one is not known."""
+    """What the batch price is of the one that was paid; NaN where there is none or that is not known."""
     usual = batch = 0.0
-    for row in records(answered[["model", "model_version", "input_tokens", "output_tokens"]].head(200)):
+    for row in records(answered[["model", "model_version", "price", "input_tokens", "output_tokens"]].head(200)):
         if uncounted(row["input_tokens"]) or uncounted(row["output_tokens"]):
             return NAN
         usage = Usage(int(row["input_tokens"]), int(row["output_tokens"]))
-        usual += prices.price(row["model"], usage, version=row["model_version"]).cost
-        batch += prices.price(row["model"], usage, version=row["model_version"], batch=True).cost
+        least = prices.price(row["model"], usage, version=row["model_version"], batch=True).cost
+        paid = str(row["price"]).endswith(prices.BATCH)
+        usual += least if paid else prices.price(row["model"], usage, version=row["model_version"]).cost
+        batch += least
     return batch / usual if usual else NAN

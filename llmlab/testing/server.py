@@ -1,8 +1,8 @@
 """The stand-in itself: a small HTTP/1.1 server on the loopback, in a thread of its own.
 
-It speaks OpenAI's chat completions, completions and decisions, Anthropic's messages and Google's
-generateContent, each with server-sent events. HTTP is written out here because a connection that breaks in the
-middle of an answer is one of the things to test.
+It speaks OpenAI's chat completions, completions and decisions, Anthropic's messages and Google's generateContent,
+each with server-sent events, and the batch APIs of all three. HTTP is written out here because a connection that breaks
+in the middle of an answer is one of the things to test.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from llmlab.testing import wire_anthropic, wire_google, wire_openai
 from llmlab.testing.answers import Answer, AnswerFunction
+from llmlab.testing.batches import Batches
 from llmlab.testing.faults import Fault
 from llmlab.testing.wire import Ask, Format
 
@@ -38,6 +39,7 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: Any
+    method: str = "POST"
 
 
 class ProviderServer:
@@ -54,6 +56,7 @@ class ProviderServer:
 
     Attributes:
         requests: everything that was received, in order.
+        batches: the batches that were submitted, and how they go on (`llmlab.testing.batches`).
         under_way, peak: requests that are being answered, and the most there were at once.
 
     Faults wait in a queue: `server.fail("rate_limited", times=2)`; each request takes the next one. For faults
@@ -77,6 +80,7 @@ class ProviderServer:
         self.version = version
         self.port = port
         self.requests: list[Received] = []
+        self.batches = Batches(self._reply_to)
         self.fault: Callable[[Received], Fault | None] = lambda received: None
         self.peak = 0
         self.under_way = 0
@@ -173,7 +177,7 @@ class ProviderServer:
         body = received.body if isinstance(received.body, dict) else {}
         form = next((f for f in _FORMATS if f.matches(received.path, body)), None)
         if form is None:
-            return await _send(writer, 404, {"error": {"message": f"no such path: {received.path}"}})
+            return await self._answer_batch(received, fault, writer)
         if fault is not None and fault.status is not None:
             headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
             return await _send(writer, fault.status, form.error(fault), headers)
@@ -187,6 +191,31 @@ class ProviderServer:
         if ask.stream:
             return await self._send_events(writer, form.events(ask, answer, with_usage), fault)
         return await self._send_whole(writer, form.reply(ask, answer, with_usage), fault)
+
+    async def _answer_batch(self, received: Received, fault: Fault | None, writer: asyncio.StreamWriter) -> bool:
+        if fault is not None and fault.status is not None:
+            return await _send(writer, fault.status, wire_openai.CHAT.error(fault))
+        found = self.batches.reply(received.method, received.path, received.headers, received.body)
+        if found is None:
+            return await _send(writer, 404, {"error": {"message": f"no such path: {received.path}"}})
+        if fault is not None and fault.kind == "cut":
+            return False  # what was asked for has happened; the answer is lost
+        if isinstance(found, bytes):
+            return await _send(writer, 200, found)
+        return await self._send_whole(writer, found, fault)
+
+    def _reply_to(self, path: str, body: Any) -> tuple[int, Any]:
+        """Status and JSON that answer one request, as of a batch."""
+        form = next(f for f in _FORMATS if f.matches(path, body))
+        received = Received(path, {}, body)
+        fault = self.fault(received)
+        if fault is not None and fault.status is not None:
+            return fault.status, form.error(fault)
+        refused = next((f for f in form.fields(body) if f in self.unsupported), None)
+        if refused is not None:
+            return 400, form.unsupported(refused)
+        ask = form.ask(path, body, self.version)
+        return 200, form.reply(ask, self._answer(ask, fault), with_usage=True)
 
     def _answer(self, ask: Ask, fault: Fault | None) -> Answer:
         said = self.answer if isinstance(self.answer, str) else self.answer(ask.messages)
@@ -235,11 +264,12 @@ async def _read(reader: asyncio.StreamReader) -> Received:
         parsed = json.loads(body) if body else None
     except ValueError:
         parsed = body
-    return Received(request.split(" ")[1], headers, parsed)
+    method, path, _ = request.split(" ")
+    return Received(path, headers, parsed, method)
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
-    payload = json.dumps(body).encode()
+    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = {"content-type": "application/json", "content-length": str(len(payload)), **(headers or {})}
     head = f"HTTP/1.1 {status} Status\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
     writer.write(head.encode() + payload)

@@ -96,7 +96,11 @@ class Live:
         parts = [f"{self.bar.value:,} of {display.count(self.bar.max, 'answer')}"]
         parts += [f"{name} {display.percent(score)}" for name, score in scores.items()]
         parts += [display.dollars(cost), f"{failed} failed"] if failed else [display.dollars(cost)]
-        self.words.value = pieces.paragraph(" · ".join(parts))
+        self.note(" · ".join(parts))
+
+    def note(self, text: str) -> None:
+        """See `llmlab.evaluation.progress.Progress`."""
+        self.words.value = pieces.paragraph(text)
         if self._stop.is_set():
             self._stop.clear()  # once: the answers under way still come through here
             raise KeyboardInterrupt

@@ -162,5 +162,5 @@ def test_forecast_of_a_larger_workload() -> None:
 def test_recommendations_name_their_evidence() -> None:
     said = priced(20, output=2000).recommend()
     assert any("of what openai/gpt-4o-mini costs on x is output (2000 tokens an answer)" in line for line in said)
-    assert any("by its batch API (within a day) $0.6" in line for line in said)
+    assert any("with batch=True (within a day) $0.6" in line for line in said)
     assert any("scores highest on x" in line for line in said)
