@@ -16,6 +16,7 @@ from llmlab.results.words import Piece, difference, marked
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markupsafe import Markup
 
 _SAME = ["benchmark", "protocol", "sample", "repeat"]
 _TAKEN = ["text", "answer", "score", "error", "explanation", "cost"]
@@ -126,10 +127,13 @@ class Diff:
         left = f"{display.count(self.left_out, 'answer')} without a counterpart left out"
         return [*said, left] if self.left_out else said
 
-    def _chunks(self, table: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
+    def _chunks(self, table: pd.DataFrame) -> Iterator[Markup]:
+        from markupsafe import Markup
+
         # a browser lays out one chunk at a time, when it comes into view
         for start in range(0, len(table), _CHUNK):
-            yield [_line(row) for row in records(table.iloc[start : start + _CHUNK])]
+            pairs = [_pair(self.a, self.b, row) for row in records(table.iloc[start : start + _CHUNK])]
+            yield Markup('<section class="chunk">\n{}</section>\n').format(Markup("".join(pairs)))  # noqa: S704
 
 
 def diff(frame: pd.DataFrame, a: str, b: str) -> Diff:
@@ -171,19 +175,35 @@ def _repeat(row: Mapping[str, Any]) -> str:
     return f" · repeat {row['repeat']}" if row["repeat"] else ""
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+def _pair(a: str, b: str, row: Mapping[str, Any]) -> str:
+    """One line as HTML, by hand: a template would take three times as long, and there may be tens of thousands."""
+    from llmlab.results.pages import escaped
+
     pieces = difference(_said(row, "a"), _said(row, "b"))
-    return {
-        "status": row["status"],
-        "where": f"{row['benchmark']} · {row['sample']}{_repeat(row)}",
-        "prompt": row["prompt"],
-        "target": row["target"],
-        "sides": [_side(row, "a", pieces, "gone", 1), _side(row, "b", pieces, "came", 2)],
-    }
+    where = escaped(f"{row['benchmark']} · {row['sample']}{_repeat(row)}")
+    prompt = f'<div class="words" dir="auto">{escaped(row["prompt"])}</div>'
+    target = f' · target: <span dir="auto">{escaped(row["target"])}</span>' if row["target"] else ""
+    return (
+        f'<article class="pair"><div><span class="status {row["status"]}">{row["status"]}</span> · {where}{target}'
+        f'</div>\n<details><summary class="muted">prompt</summary>{prompt}'
+        f'</details>\n<div class="sides">{_side(a, row, "a", pieces)}{_side(b, row, "b", pieces)}</div></article>\n'
+    )
 
 
-def _side(row: Mapping[str, Any], side: str, pieces: Sequence[Piece], own: str, place: int) -> dict[str, Any]:
-    said = [(piece.kind == own, piece[place]) for piece in pieces if piece.kind in ("same", own)]
-    score = row[f"score_{side}"]
-    verdict = "no verdict" if score != score else {0.0: "wrong", 1.0: "right"}.get(score, f"score {score:.3g}")
-    return {"pieces": said, "verdict": "failed" if row[f"error_{side}"] else verdict, "why": row[f"explanation_{side}"]}
+def _side(model: str, row: Mapping[str, Any], side: str, pieces: Sequence[Piece]) -> str:
+    from llmlab.results.pages import escaped
+
+    own, tag, place = ("gone", "del", 1) if side == "a" else ("came", "ins", 2)
+    said = "".join(
+        f"<{tag}>{escaped(piece[place])}</{tag}>" if piece.kind == own else escaped(piece[place])
+        for piece in pieces
+        if piece.kind in ("same", own)
+    )
+    score, why = row[f"score_{side}"], row[f"explanation_{side}"]
+    judged = "no verdict" if score != score else {0.0: "wrong", 1.0: "right"}.get(score, f"score {score:.3g}")
+    verdict = "failed" if row[f"error_{side}"] else judged
+    because = f'<div class="muted">{escaped(why)}</div>' if why else ""
+    return (
+        f'<div class="side"><span class="muted">{escaped(model)}: {verdict}</span>\n'
+        f'<div class="words" dir="auto">{said}</div>{because}</div>\n'
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 class Page:
     """Something to read: shows itself in a notebook, prints as text, and saves as a self-contained HTML page."""
 
-    def __init__(self, title: str, html: str, text: str) -> None:
+    def __init__(self, title: str, body: str, text: str) -> None:
         self.title = title
-        self.html = html
+        self.html = body
         self.text = text
 
     def save(self, path: str | Path) -> Path:
@@ -68,11 +69,16 @@ def environment() -> Environment:
     return made
 
 
-def _made(html: str) -> Markup:
-    """HTML that our templates made, in which everything foreign is escaped already."""
+def escaped(text: object) -> str:
+    """A text in HTML, where it can do nothing."""
+    return html.escape(display.visible(text))
+
+
+def _made(text: str) -> Markup:
+    """HTML that we made, in which everything foreign is escaped already."""
     from markupsafe import Markup
 
-    return Markup(html)  # noqa: S704
+    return Markup(text)  # noqa: S704
 
 
 # -- one item -------------------------------------------------------------------------------------------------
@@ -81,8 +87,8 @@ def _made(html: str) -> Markup:
 def show(rows: pd.DataFrame) -> Page:
     """One item in full, with every model's answer to it."""
     found = item(rows)
-    html = environment().get_template("item.html.j2").render(item=found, heading=2)
-    return Page(f"{found['benchmark']}: {found['sample']}", html, _item_text(found))
+    body = environment().get_template("item.html.j2").render(item=found, heading=2)
+    return Page(f"{found['benchmark']}: {found['sample']}", body, _item_text(found))
 
 
 def item(rows: pd.DataFrame) -> dict[str, Any]:
@@ -139,6 +145,7 @@ def _indented(text: str) -> str:
 # -- all answers ----------------------------------------------------------------------------------------------
 
 
+_LISTED = ["model", "benchmark", "sample", "answer", "target", "prompt", "text", "error", "score"]
 _BROWSED = 200
 """Answers that a notebook shows: ten thousand would take seconds to make and longer to scroll."""
 
@@ -167,8 +174,22 @@ class Listing(Page):
 
 
 def _listed(rows: pd.DataFrame, total: int) -> str:
-    lines = [{**row, "verdict": _verdict(row)} for row in records(rows)]
-    return environment().get_template("browse.html.j2").render(rows=lines, total=total)
+    lines = "\n".join(map(_answer_row, records(rows[_LISTED])))
+    return environment().get_template("browse.html.j2").render(rows=_made(lines), shown=len(rows), total=total)
+
+
+def _answer_row(row: dict[str, Any]) -> str:
+    # by hand: a template would take three times as long, and there may be tens of thousands
+    model, benchmark, sample, answer, target, prompt, text = (
+        escaped(row[name]) for name in ("model", "benchmark", "sample", "answer", "target", "prompt", "text")
+    )
+    said = escaped(row["error"]) if row["error"] else text
+    words = '<div class="words" dir="auto" tabindex="0">'
+    return (
+        f'<tr><th scope="row">{model}</th><td>{benchmark}</td><td>{sample}</td><td>{_verdict(row)}</td>'
+        f'<td dir="auto">{answer}</td><td dir="auto">{target}</td><td>{words}{prompt}</div></td>'
+        f"<td>{words}{said}</div></td></tr>"
+    )
 
 
 def browse(frame: pd.DataFrame) -> Page:
