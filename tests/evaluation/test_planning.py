@@ -117,7 +117,7 @@ def test_batch_price_is_the_providers(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
     found = lab.estimate("openai/gpt-4o-mini", Doubling(), store=f"sqlite:///{tmp_path / 'runs.db'}")
     assert found.batch == pytest.approx(found.total.value / 2)
-    assert "by the providers' batch APIs, which may take a day" in found.text()
+    assert "with batch=True, which may take a day" in found.text()
 
 
 # -- what answers cost --------------------------------------------------------------------------------------------
