@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmlab.stats import (
     Estimate,
+    benjamini_hochberg,
     bootstrap,
     confidence_sequence,
     detectable_with,
@@ -328,6 +329,21 @@ def test_holm_equals_statsmodels(p):
     from statsmodels.stats.multitest import multipletests
 
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_benjamini_hochberg_equals_statsmodels(p):
+    from statsmodels.stats.multitest import multipletests
+
+    assert benjamini_hochberg(p) == pytest.approx(multipletests(p, method="fdr_bh")[1])
+
+
+def test_benjamini_hochberg_leaves_out_tests_that_were_not_made():
+    adjusted = benjamini_hochberg([math.nan, 0.02, 0.03, 0.001])
+    assert math.isnan(adjusted[0])
+    assert adjusted[1:] == pytest.approx([0.03, 0.03, 0.003])
+    assert benjamini_hochberg([]).size == 0
 
 
 def test_holm_leaves_out_tests_that_were_not_made():

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llmlab.errors import DataError, UnknownName
 
+CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 """How a channel is named: by the environment variable that holds its URL."""
 
@@ -21,7 +22,8 @@ class Settings(BaseModel):
     """Everything that decides what a watch measures and when it speaks.
 
     drop is in [0, 1] (0.03: three points); cost_rise, latency_rise and rate_rise are shares (0.2: a fifth more);
-    alpha is the chance of any false alarm in `rounds` rounds, all series together.
+    alpha is the chance of any false alarm in `rounds` rounds, all series together. With correction "bh" that holds
+    while nothing changed; once something did, false ones are at most that share of what is shown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +45,9 @@ class Settings(BaseModel):
     rate_rise: float = Field(0.02, ge=0, lt=1, description="of truncated, refused, unreadable or failed answers")
     alpha: float = Field(0.05, gt=0, lt=1, description="chance of any false alarm in `rounds` rounds")
     rounds: int = Field(30, gt=0, description="rounds that share alpha")
+    correction: Literal["holm", "bh"] = Field(
+        "holm", description="over all readings of a round; bh (Benjamini-Hochberg) sees more when many series fall"
+    )
     changed_items: Literal["refuse", "pair"] = Field(
         "refuse", description="when items are not those of the baseline: stop, or pair on those that are the same"
     )

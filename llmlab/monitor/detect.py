@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from llmlab.monitor import canary, sunset
 from llmlab.monitor.causes import Causes, causes
+from llmlab.monitor.config import CORRECTIONS
 from llmlab.monitor.items import Items
 from llmlab.monitor.readings import Reading, Reference, readings
 from llmlab.monitor.rounds import FLAGS, Round
@@ -192,7 +193,8 @@ def _score_text(r: Reading, read: Sequence[Reading], settings: Settings) -> str:
     return (
         f"{r.model} on {r.benchmark} fell{span} from {display.percent(r.before)} to {display.percent(r.now)}: "
         f"{display.points(r.difference)} points {display.interval(r.low, r.high)} against {_against(r)}, n = {r.n}, "
-        f"p {_p(r.p_adjusted)} after Holm over {display.count(tested, 'reading')} and {settings.rounds} rounds"
+        f"p {_p(r.p_adjusted)} after {CORRECTIONS[settings.correction]} over {display.count(tested, 'reading')} and "
+        f"{settings.rounds} rounds"
     )
 
 

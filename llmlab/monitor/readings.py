@@ -51,7 +51,7 @@ class Reading:
         now, before: the two means; cost in US dollars per answer.
         difference: now - before for scores and rates, now / before - 1 for cost and seconds, with `low` and `high`.
         p: one-sided, "no fall" for scores and "no rise" for the rest; NaN when nothing could be tested.
-        p_adjusted: after Holm over all readings of a round, times the rounds that share alpha.
+        p_adjusted: after Holm or Benjamini-Hochberg over all readings of a round, times the rounds that share alpha.
         detectable: smallest change that this reading would have shown with probability 0.8 after correction.
         shown: whether p_adjusted is below alpha.
         first: slot of the first round on the side of now.
@@ -112,8 +112,10 @@ def readings(
 
 def corrected(made: Sequence[Reading], settings: Settings) -> list[Reading]:
     """The readings with adjusted p-values, verdicts, and what each could have seen."""
-    adjusted = np.minimum(1.0, stats.holm([r.p for r in made]) * settings.rounds)
+    adjust = stats.holm if settings.correction == "holm" else stats.benjamini_hochberg
+    adjusted = np.minimum(1.0, adjust([r.p for r in made]) * settings.rounds)
     tested = sum(not math.isnan(r.p) for r in made)
+    # what a drop must pass that is the only one: the first step of both corrections
     alpha = settings.alpha / settings.rounds / max(tested, 1)
     return [
         replace(r, p_adjusted=float(p), shown=bool(p < settings.alpha), detectable=_detectable(r, alpha))

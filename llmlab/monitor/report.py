@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.errors import UnknownName
 from llmlab.monitor import outbox, sunset
 from llmlab.monitor.alerts import every
+from llmlab.monitor.config import CORRECTIONS
 from llmlab.monitor.detect import Check, Finding
 from llmlab.monitor.flips import Flip, of_finding
 from llmlab.monitor.rounds import slot_of
@@ -61,6 +62,7 @@ def facts(watch: Watch) -> dict[str, Any]:
         "headline": _headline(watch, check),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "alerts": alerts,
+        "correction": CORRECTIONS[watch.settings.correction],
         "waiting": outbox.waiting(watch.store, watch.name),
         "latest": history._table(),
         "readings": _readings(check),

@@ -10,7 +10,7 @@ from llmlab.stats.betting import bounds, evidence
 from llmlab.stats.components import components, jackknife
 from llmlab.stats.estimate import Clusters, Estimate, Floats
 from llmlab.stats.means import mean, wilson
-from llmlab.stats.pairs import Difference, holm, mcnemar, paired
+from llmlab.stats.pairs import Difference, benjamini_hochberg, holm, mcnemar, paired
 from llmlab.stats.planning import detectable_with, sample_size, smallest_detectable
 from llmlab.stats.ratios import median, predicted_sum, ratio
 from llmlab.stats.resampling import bootstrap
@@ -21,6 +21,7 @@ __all__ = [
     "Estimate",
     "Floats",
     "Sequential",
+    "benjamini_hochberg",
     "bootstrap",
     "bounds",
     "components",

@@ -112,6 +112,25 @@ def holm(pvalues: ArrayLike) -> Floats:
     return adjusted
 
 
+def benjamini_hochberg(pvalues: ArrayLike) -> Floats:
+    """Step-up adjustment for the expected share of false ones among what is shown, in the order given.
+
+    NaN (no test made) stays NaN and does not count. Holds for independent or positively dependent tests.
+
+    Source: Benjamini and Hochberg (1995), https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    p = np.asarray(pvalues, dtype=np.float64)
+    adjusted = np.full(p.shape, NAN)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")][::-1]
+    factors = len(order) / np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum.accumulate(np.minimum(1.0, p[order] * factors))
+    return adjusted
+
+
 def _adjusted_wald(value: float, wins: int, losses: int, n: int, units: int, level: float) -> Difference:
     """Bonett and Price: one more discordant pair each way, among `units` independent pairs."""
     b, c = wins * units / n, losses * units / n

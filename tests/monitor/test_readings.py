@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from llmlab.errors import DataError
 from llmlab.monitor.config import Settings
 from llmlab.monitor.detect import Check
-from llmlab.monitor.readings import Reference, readings
+from llmlab.monitor.readings import Reference, corrected, readings
 from tests.monitor.world import named, rounds_of
 
 
@@ -87,6 +88,16 @@ def test_every_reading_counts_in_the_correction():
     one, many = (scores_of(read(scores, settings=Settings(rounds=r)))[0] for r in (1, 30))
     assert many.p_adjusted == pytest.approx(30 * one.p_adjusted)
     assert one.p_adjusted == pytest.approx(2 * one.p)  # history and baseline
+
+
+def test_benjamini_hochberg_shows_more_of_many_falls_and_the_same_of_one():
+    reading = scores_of(read(noisy(np.random.default_rng(0))))[0]
+    several = [replace(reading, p=p) for p in (0.0001, 0.0004, 0.0007, 0.001, 0.5, 0.6)]
+    by_holm, by_bh = (corrected(several, Settings(correction=name)) for name in ("holm", "bh"))
+    assert [r.shown for r in by_holm] == [True] + 5 * [False]
+    assert [r.shown for r in by_bh] == 4 * [True] + 2 * [False]
+    assert by_bh[0].p_adjusted == by_holm[0].p_adjusted
+    assert by_bh[0].detectable == by_holm[0].detectable
 
 
 def test_smallest_drop_falls_with_items_and_rounds():
