@@ -131,7 +131,8 @@ class Run:
         self.batch = batch
         self.collected = 0.0
         self.config = config
-        self.id = store.start_run(_config(plan, config), versions(), name=name, project=project or active_project())
+        self.project = project or active_project()
+        self.id = store.start_run(_config(plan, config), versions(), name=name, project=self.project)
         self.work = work
         self._plan = {(u.cell.label, u.cell.benchmark.name, u.sample.id, u.repeat): i for i, u in enumerate(work)}
         self.threads = threads
@@ -150,7 +151,7 @@ class Run:
             by_key[unit.key].append(unit)
         with (
             Ledger(budget) as self.bill,
-            remembering(StoredCalls(self.store)),
+            remembering(StoredCalls(self.store, self.project)),
             progress_bar(len(self.work), shown) as self.bar,
         ):
             try:
@@ -240,7 +241,7 @@ class Run:
         try:
             self.store.save_answers(
                 [
-                    record_of(a.unit.key, a.unit.cell.model.name, a.unit.query, a.reply)
+                    record_of(a.unit.key, a.unit.cell.model.name, a.unit.query, a.reply, self.project)
                     for a in group
                     if a.reply is not None
                 ]

@@ -21,10 +21,16 @@ recalled: contextvars.ContextVar[list[float]] = contextvars.ContextVar("recalled
 
 
 class StoredCalls:
-    """A memory (`llmlab.models.recall`) over a store. Its errors are those of the store and of the model."""
+    """A memory (`llmlab.models.recall`) over a store. Its errors are those of the store and of the model.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: where answers are kept.
+        project: that pays for new ones.
+    """
+
+    def __init__(self, store: Store, project: str = "") -> None:
         self.store = store
+        self.project = project
 
     def generate(self, model: Model, request: Request) -> Response:
         """The stored response, or a new one, which is stored before it is given back."""
@@ -51,5 +57,5 @@ class StoredCalls:
                 recalled.get([]).append(response.cost)
             return reply
         reply = ask()
-        self.store.save_answers([record_of(key, model.name, query, reply)])
+        self.store.save_answers([record_of(key, model.name, query, reply, self.project)])
         return reply

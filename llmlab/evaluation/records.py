@@ -35,12 +35,13 @@ _PLAIN = (
 )
 
 
-def record_of(key: str, model: str, query: Query, reply: Reply) -> dict[str, Any]:
-    """A row of the store's table of answers."""
+def record_of(key: str, model: str, query: Query, reply: Reply, project: str = "") -> dict[str, Any]:
+    """A row of the store's table of answers, with the project that pays."""
     answer = reply.answer
     return {
         "key": key,
         "model": model,
+        "project": project,
         "model_version": answer.model_version if answer else "",
         "request": query_to_json(query),
         "reply": reply_to_json(reply),

@@ -36,10 +36,10 @@ def forgettable(
     if (older_than or 0) < 0 or (keep or 0) < 0:
         raise DataError("days and numbers of rounds are not negative")
     created = store.runs()["created"].iloc[::-1]
-    safe = _needed(store)
     wanted = set(created.index) if watch is None else _runs_of(store, watch, keep or 0)
+    wanted -= _needed(store)
     before = datetime.now(UTC) - timedelta(days=older_than) if older_than is not None else None
-    return [str(run) for run, at in created.items() if run in wanted - safe and (before is None or at < before)]
+    return [str(run) for run, at in created.items() if run in wanted and (before is None or at < before)]
 
 
 def _runs_of(store: Store, watch: str, keep: int) -> set[str]:

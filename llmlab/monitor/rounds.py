@@ -225,8 +225,9 @@ def _packed(values: Floats) -> Any:
 
 
 def _unpacked(values: Any) -> Floats:
-    listed = [values["all"]] * values["n"] if isinstance(values, Mapping) else values
-    return np.array([NAN if v is None else v for v in listed], dtype=np.float64)
+    if isinstance(values, Mapping):
+        return np.full(values["n"], NAN if values["all"] is None else values["all"], dtype=np.float64)
+    return np.array(values, dtype=np.float64)  # None is NaN to numpy
 
 
 def _float(value: float | None) -> float:
@@ -240,4 +241,4 @@ def slot_of(at: datetime) -> str:
 
 def moment(slot: str) -> datetime:
     """The time that a key stands for."""
-    return datetime.strptime(slot, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(slot)

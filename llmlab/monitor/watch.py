@@ -48,6 +48,7 @@ def monitor(
     budget: float | None = None,
     drop: float | None = None,
     alpha: float | None = None,
+    correction: Literal["holm", "bh"] | None = None,
     channels: Sequence[str] | None = None,
     sunset: Mapping[str, date] | None = None,
     changed_items: Literal["refuse", "pair"] | None = None,
@@ -73,6 +74,8 @@ def monitor(
         budget: US dollars per round, a hard limit.
         drop: a shown drop of at least this much (0.03: three points) is an alarm, a smaller one a warning.
         alpha: chance of any false alarm in 30 rounds, all models and benchmarks together.
+        correction: "holm", or "bh" (Benjamini-Hochberg), which sees more when many series fall at once: then false
+            ones are at most the share alpha of what is shown.
         channels: where alerts go: names of environment variables with apprise URLs, such as "$SLACK_URL".
         sunset: model -> last day, for what configs/models.yaml does not know.
         changed_items: "pair" compares rounds whose items differ on those that are the same; "refuse" stops.
@@ -83,7 +86,8 @@ def monitor(
     """
     given: dict[str, Any] = {
         "n": n, "canary": canary, "name": name, "project": project, "seed": seed, "repeats": repeats,
-        "budget": budget, "drop": drop, "alpha": alpha, "channels": list(channels) if channels is not None else None,
+        "budget": budget, "drop": drop, "alpha": alpha, "correction": correction,
+        "channels": list(channels) if channels is not None else None,
         "sunset": sunset,
         "changed_items": changed_items,
     }  # fmt: skip
@@ -273,7 +277,7 @@ class Watch:
         return [Subset(b, items[b.name].ids, b.name) for b in benches], items
 
     def _unfinished(self, at: datetime) -> str | None:
-        found = self.store.documents.find(slots.KIND, prefix=f"{self.name}/")
+        found = self.store.documents.find(slots.KIND, prefix=f"{self.name}/", last=1)
         if not found or not slots.free(found[-1]["body"]):
             return None
         slot: str = found[-1]["body"]["slot"]

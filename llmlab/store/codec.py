@@ -5,12 +5,13 @@ SQL text holds no lone surrogates and no NUL, SQLite turns NaN into NULL and doe
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, Table
 from sqlalchemy.types import TypeEngine
@@ -19,6 +20,9 @@ from llmlab.store.tables import Json
 
 # opens a text that is JSON in disguise; a noncharacter, so that no text of this world starts with it
 _MARK = "\ufdd0"
+
+_Write: TypeAlias = Callable[[Any], Any]
+_Read: TypeAlias = Callable[[Any], Any] | None
 
 
 def encode(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +54,29 @@ def decode(table: Table, row: Mapping[Any, Any]) -> dict[str, Any]:
         else:
             decoded[name] = math.nan if read is _read_float and name not in nones else None
     return decoded
+
+
+def decode_columns(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """`decode` of many rows at once, column by column: several times faster than row by row."""
+    decoded = {name: _decoded(columns[name], read) for name, _, read in _codecs(table)}
+    for i, missing in enumerate(columns.get("nones", ())):
+        for name in json.loads(missing) if missing else ():
+            decoded[name][i] = None
+    return decoded
+
+
+def _decoded(values: Sequence[Any], read: _Read) -> list[Any]:
+    if read is None:
+        return list(values)
+    if read is from_text:
+        return [from_text(v) if v and v[0] == _MARK else v for v in values]
+    if read is _read_float:
+        return [math.nan if v is None else v for v in values]
+    if read is json.loads:
+        # few different ones, such as the options of a model; each row gets a copy
+        known = {text: json.loads(text) for text in set(values) if text is not None}
+        return [None if text is None else copy.copy(known[text]) for text in values]
+    return [None if v is None else read(v) for v in values]
 
 
 def to_json(value: Any) -> str:
@@ -111,8 +138,6 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-_Write = Callable[[Any], Any]
-_Read = Callable[[Any], Any] | None
 _HIDDEN = ("number", "nones", "shared_text")
 
 

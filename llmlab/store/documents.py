@@ -64,7 +64,13 @@ class Documents:
         return None if record is None else decode(documents, record)["body"]
 
     def find(
-        self, kind: str, *, prefix: str = "", project: str | None = None, since: datetime | None = None
+        self,
+        kind: str,
+        *,
+        prefix: str = "",
+        project: str | None = None,
+        since: datetime | None = None,
+        last: int | None = None,
     ) -> list[dict[str, Any]]:
         """Documents of a kind, oldest first: key, created (UTC), project, body.
 
@@ -73,16 +79,20 @@ class Documents:
             prefix: what their keys begin with.
             project: only those of one project.
             since: only those created then or later.
+            last: only the newest so many.
         """
-        query = select(documents).where(documents.c.kind == to_text(kind)).order_by(documents.c.number)
+        query = select(documents).where(documents.c.kind == to_text(kind))
         if prefix:
             query = query.where(documents.c.key.startswith(to_text(prefix), autoescape=True))
         if project is not None:
             query = query.where(documents.c.project == to_text(project))
         if since is not None:
             query = query.where(documents.c.created >= since)
+        query = query.order_by(documents.c.number.desc() if last is not None else documents.c.number).limit(last)
         with self._reading() as connection:
             records = connection.execute(query).mappings().all()
+        if last is not None:
+            records = records[::-1]
         found = [decode(documents, record) for record in records]
         return [{name: one[name] for name in ("key", "created", "project", "body")} for one in found]
 

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, MetaData, Table, Text, delete, exists, func, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    union,
+)
 
 from llmlab.errors import StoreError
 from llmlab.store.codec import to_text
-from llmlab.store.spending import PRUNED
+from llmlab.store.spending import IMPUTED
 from llmlab.store.statements import PRUNING
 from llmlab.store.store import Store
 from llmlab.store.tables import answers, prompts, rows, runs
 
-# ids by the thousand are too many for an IN (...)
-_doomed = Table("doomed_runs", MetaData(), Column("id", Text, primary_key=True), prefixes=["TEMPORARY"])
+# temporary: ids by the thousand are too many for an IN (...)
+_temporary = MetaData()
+_runs = Table("doomed_runs", _temporary, Column("id", Text, primary_key=True), prefixes=["TEMPORARY"])
+_answers = Table("doomed_answers", _temporary, Column("key", Text, primary_key=True), prefixes=["TEMPORARY"])
+_GONE = rows.c.run.in_(select(_runs.c.id))
 
 
 @dataclass(frozen=True)
 class Pruned:
     """How many runs, rows, answers and prompts are forgotten; and what forgetting the answers' costs would lose.
 
-    `spent` is the cost of these answers in US dollars where known: the store keeps it, by day, model and project.
+    `spent` is the cost of these answers in US dollars where known: it stays in `store.spending`.
     """
 
     runs: int
@@ -64,81 +80,62 @@ def prune(
         StoreError: for a run that is not there; when the disk is full, with everything as it was.
     """
     ids = sorted(set(doomed))
-    with store._writing() as connection:
-        _doomed.create(connection)
+    # only counting must not hold up those who write
+    with store._reading() if dry else store._writing() as connection:
+        _temporary.create_all(connection, checkfirst=False)
         if ids:
-            connection.execute(insert(_doomed), [{"id": to_text(i)} for i in ids])
-        gone = rows.c.run.in_(select(_doomed.c.id))
-        found = _counted(connection, ids, gone, answers_before, store, dry)
+            connection.execute(insert(_runs), [{"id": to_text(i)} for i in ids])
+        _choose_answers(connection, answers_before)
+        found = _counted(connection, ids, store, dry)
         if not dry:
-            _forget(connection, gone, answers_before)
+            _forget(connection)
             store.documents.change_in(connection, PRUNING, "", lambda old: {"n": (old or {"n": 0})["n"] + 1})
-        _doomed.drop(connection)
+        _temporary.drop_all(connection, checkfirst=False)
     if compact and not dry:
         _compact(store)
     return found
 
 
-def _counted(
-    connection: Connection,
-    ids: Sequence[str],
-    gone: ColumnElement[bool],
-    before: datetime | None,
-    store: Store,
-    dry: bool,
-) -> Pruned:
-    known = set(connection.scalars(select(runs.c.id).where(runs.c.id.in_(select(_doomed.c.id)))))
+def _choose_answers(connection: Connection, before: datetime | None) -> None:
+    """Answers of the runs that go, and old ones; but for those that a run needs which stays."""
+    # one answer after the other, by its key: asked for both at once, a database looks for every run of every answer
+    of_runs = select(rows.c.answer_key).where(_GONE, rows.c.answer_key.is_not(None)).distinct()
+    old = [] if before is None else [select(answers.c.key).where(answers.c.created < before)]
+    connection.execute(insert(_answers).from_select(["key"], union(of_runs, *old) if old else of_runs))
+    here = exists().where(answers.c.key == _answers.c.key)
+    needed = exists().where(rows.c.answer_key == _answers.c.key, ~exists().where(_runs.c.id == rows.c.run))
+    connection.execute(delete(_answers).where(~here | needed))
+
+
+def _counted(connection: Connection, ids: Sequence[str], store: Store, dry: bool) -> Pruned:
+    known = set(connection.scalars(select(runs.c.id).where(runs.c.id.in_(select(_runs.c.id)))))
     missing = [i for i in ids if to_text(i) not in known]
     if missing:
         raise StoreError(f"no run {missing[0]!r} in {store!r}; see `store.runs()`. Nothing was forgotten")
-    lost = _lost(gone, before)
-    spent = store.spending.lines(connection, lost)
-    if not dry:
-        _keep_spending(store, connection, spent)
+    charged = ~func.coalesce(answers.c.price, "").startswith(IMPUTED)
+    spent = select(func.sum(answers.c.cost)).join(_answers, _answers.c.key == answers.c.key).where(charged)
     return Pruned(
         len(ids),
-        connection.scalar(select(func.count()).select_from(rows).where(gone)) or 0,
-        connection.scalar(select(func.count()).select_from(answers).where(lost)) or 0,
-        connection.scalar(select(func.count()).select_from(prompts).where(_unused(gone))) or 0,
-        sum(line["cost"] for line in spent if not line["imputed"]),
+        connection.scalar(select(func.count()).select_from(rows).where(_GONE)) or 0,
+        connection.scalar(select(func.count()).select_from(_answers)) or 0,
+        connection.scalar(select(func.count()).select_from(prompts).where(_unused())) or 0,
+        connection.scalar(spent) or 0.0,
         dry,
     )
 
 
-def _lost(gone: ColumnElement[bool], before: datetime | None) -> ColumnElement[bool]:
-    used = rows.c.answer_key == answers.c.key
-    kept = exists().where(used, ~gone)
-    here: ColumnElement[bool] = exists().where(used, gone)
-    if before is not None:
-        here |= answers.c.created < before
-    return here & ~kept
-
-
-def _unused(gone: ColumnElement[bool]) -> ColumnElement[bool]:
+def _unused() -> ColumnElement[bool]:
     # sets, because looking for the rows of one prompt reads all of them
-    kept = select(rows.c.prompt).where(rows.c.prompt.is_not(None), ~gone)
+    kept = select(rows.c.prompt).where(rows.c.prompt.is_not(None), ~_GONE)
     return prompts.c.hash.in_(select(prompts.c.hash).except_(kept))
 
 
-def _forget(connection: Connection, gone: ColumnElement[bool], before: datetime | None) -> None:
-    # answers and prompts first: whether a row still needs them is read from the rows
-    connection.execute(delete(answers).where(_lost(gone, before)))
-    connection.execute(delete(prompts).where(_unused(gone)))
-    connection.execute(delete(rows).where(gone))
-    connection.execute(delete(runs).where(runs.c.id.in_(select(_doomed.c.id))))
-
-
-def _keep_spending(store: Store, connection: Connection, spent: Sequence[Mapping[str, Any]]) -> None:
-    for line in spent:
-        key = "\n".join((line["day"], line["model"], line["project"], str(int(line["imputed"]))))
-        store.documents.change_in(connection, PRUNED, key, lambda old, line=line: _added(old, line))  # type: ignore[misc]
-
-
-def _added(old: Mapping[str, Any] | None, line: Mapping[str, Any]) -> dict[str, Any]:
-    made = dict(line)
-    for name in ("answers", "cost", "unpriced"):
-        made[name] += (old or {}).get(name, 0)
-    return made
+def _forget(connection: Connection) -> None:
+    connection.execute(delete(answers).where(answers.c.key.in_(select(_answers.c.key))))
+    # before the rows, from which is read whether a prompt is still needed
+    connection.execute(delete(prompts).where(_unused()))
+    connection.execute(delete(rows).where(_GONE))
+    connection.execute(delete(runs).where(runs.c.id.in_(select(_runs.c.id))))
 
 
 def _compact(store: Store) -> None:

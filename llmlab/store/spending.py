@@ -1,27 +1,24 @@
-"""What was spent: running totals that budgets are kept by, and the cost of all stored answers."""
+"""What was spent: running totals that budgets are kept by, and the cost of all answers that were ever stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Dialect, func, insert, literal, select, update
+from sqlalchemy import Connection, Dialect, func, insert, literal, select, update
 
-from llmlab.store.codec import decode, encode, from_text, to_text
-from llmlab.store.tables import answers, documents, rows, runs, spend
+from llmlab.store.codec import decode_columns, encode, to_text
+from llmlab.store.statements import added_costs
+from llmlab.store.tables import costs, spend
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 IMPUTED = "machine-hour"
 """What the price of an answer begins with that nobody charges: the time of this machine."""
-PRUNED = "spending.pruned"
-"""Kind of the documents that hold what forgotten answers cost: the lines of `history`."""
-
-
 _KEY = ("day", "model", "project", "imputed")
 _SUMS = ("answers", "cost", "unpriced")
-_LINE = (*_KEY, *_SUMS)
 
 
 class Account(NamedTuple):
@@ -36,6 +33,7 @@ class Spending:
 
     def __init__(self, dialect: Dialect, reading: Transaction, writing: Transaction) -> None:
         self._postgres = dialect.name == "postgresql"
+        self._add_costs = added_costs(dialect)
         self._reading = reading
         self._writing = writing
 
@@ -90,49 +88,46 @@ class Spending:
         with self._reading() as connection:
             return self._latest(connection, project)
 
-    def history(self, since: datetime | None = None) -> list[dict[str, Any]]:
-        """The cost of all answers by day (UTC), model and project: answers, cost, unpriced, imputed.
+    def history(self, since: date | None = None) -> list[dict[str, Any]]:
+        """The cost of all answers by day (UTC) from a day on, model and project: answers, cost, unpriced, imputed.
 
-        The project is that of the run that asked first; "" for answers of no run, such as those of judges. imputed
-        marks the time of this machine, which nobody charges. Answers that were pruned count by the whole day.
+        The project is that of the run that asked; "" for answers of no run. imputed marks the time of this machine,
+        which nobody charges. Answers that were pruned still count.
         """
+        query = select(costs).order_by(*(costs.c[name] for name in _KEY))
+        if since is not None:
+            query = query.where(costs.c.day >= _day(since))
         with self._reading() as connection:
-            found = self.lines(connection, *([answers.c.created >= since] if since is not None else []))
-            first = "" if since is None else f"{since.astimezone(UTC):%Y-%m-%d}"
-            return _merged(found, [line for line in self._pruned(connection) if line["day"] >= first])
+            found = connection.execute(query).all()
+        if not found:
+            return []
+        columns = decode_columns(costs, dict(zip(costs.c.keys(), zip(*found, strict=True), strict=True)))
+        return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
 
-    def lines(self, connection: Connection, *which: ColumnElement[bool]) -> list[dict[str, Any]]:
-        """The lines of `history` for the stored answers that fulfil all conditions."""
-        first = (
-            select(rows.c.answer_key, func.min(runs.c.number).label("number"))
-            .join(runs, runs.c.id == rows.c.run)
-            .where(rows.c.answer_key.is_not(None))
-            .group_by(rows.c.answer_key)
-            .subquery()
-        )
-        when = func.timezone("UTC", answers.c.created) if self._postgres else answers.c.created
-        day = func.to_char(when, "YYYY-MM-DD") if self._postgres else func.substr(when, 1, 10)
-        imputed = func.coalesce(answers.c.price, "").startswith(IMPUTED)
-        project = func.coalesce(runs.c.project, "")
-        key = (day, answers.c.model, project, imputed)
-        query = (
-            select(*key, func.count(), func.sum(answers.c.cost), func.count() - func.count(answers.c.cost))
-            .select_from(answers)
-            .outerjoin(first, first.c.answer_key == answers.c.key)
-            .outerjoin(runs, runs.c.number == first.c.number)
-            .where(*which)
-            .group_by(*key)
-            .order_by(*key)
-        )
-        found = [dict(zip(_LINE, record, strict=True)) for record in connection.execute(query)]
-        for line in found:
-            line |= {"model": from_text(line["model"] or ""), "project": from_text(line["project"])}
-            line |= {"imputed": bool(line["imputed"]), "cost": line["cost"] or 0.0}
-        return found
+    def note(self, connection: Connection, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add what new answers cost to the sums, as a part of the transaction that stores them.
 
-    def _pruned(self, connection: Connection) -> list[dict[str, Any]]:
-        query = select(documents).where(documents.c.kind == PRUNED)
-        return [decode(documents, record)["body"] for record in connection.execute(query).mappings()]
+        Args:
+            connection: of the transaction.
+            records: answers as `save_answers` takes them, with `created` and perhaps `project`.
+        """
+        sums: dict[tuple[str, str, str, bool], dict[str, Any]] = {}
+        for record in records:
+            cost = record.get("cost")
+            unpriced = cost is None or math.isnan(cost)
+            key = (
+                _day(record["created"]),
+                record.get("model") or "",
+                record.get("project") or "",
+                str(record.get("price") or "").startswith(IMPUTED),
+            )
+            line = sums.setdefault(key, dict(zip(_KEY, key, strict=True)) | dict.fromkeys(_SUMS, 0))
+            line["answers"] += 1
+            line["cost"] += 0.0 if unpriced else cost
+            line["unpriced"] += unpriced
+        if sums:
+            # in one order everywhere, or two writers could wait for each other
+            connection.execute(self._add_costs, [encode(costs, sums[key]) for key in sorted(sums)])
 
     def _now(self, connection: Connection, project: str) -> datetime:
         # a clock that was set back must not open a period again in which money was spent already
@@ -159,12 +154,6 @@ class Spending:
         connection.execute(changed)
 
 
-def _merged(found: list[dict[str, Any]], pruned: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not pruned:
-        return found
-    made: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in (*found, *pruned):
-        same = made.setdefault(tuple(line[name] for name in _KEY), {**line, **dict.fromkeys(_SUMS, 0)})
-        for name in _SUMS:
-            same[name] += line[name]
-    return [made[key] for key in sorted(made)]
+def _day(when: date) -> str:
+    """The day of a moment in UTC, or a day itself."""
+    return f"{when.astimezone(UTC) if isinstance(when, datetime) else when:%Y-%m-%d}"

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Insert, Select, Table, Update, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Insert,
+    Select,
+    Table,
+    Update,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Compiled
 from sqlalchemy.sql.dml import ReturningInsert
 
 from llmlab.store.codec import from_text, to_json, to_text
-from llmlab.store.tables import answers, documents, prompts, rows, runs
+from llmlab.store.tables import answers, costs, documents, prompts, rows, runs
 
 PRUNING = "pruning"
 """Kind of the one document that counts how often something was deleted."""
@@ -34,6 +48,13 @@ def new_prompts(dialect: Dialect) -> Insert:
 def new_documents(dialect: Dialect) -> ReturningInsert[str]:
     """Insert documents whose key is new, and give the keys that were."""
     return _insert(documents, dialect).on_conflict_do_nothing().returning(documents.c.key)
+
+
+def added_costs(dialect: Dialect) -> Insert:
+    """Add to the sums of a day, model and project."""
+    new = _insert(costs, dialect)
+    sums = {name: costs.c[name] + new.excluded[name] for name in ("answers", "cost", "unpriced")}
+    return new.on_conflict_do_update(index_elements=["day", "model", "project", "imputed"], set_=sums)
 
 
 class Rows:
@@ -67,6 +88,20 @@ def latest_run() -> Select[str]:
     return select(runs.c.id).order_by(*LATEST_FIRST).limit(1)
 
 
+def began_before(created: datetime, number: int) -> ColumnElement[bool]:
+    """Whether a run stands behind this place in the order of `LATEST_FIRST`."""
+    return tuple_(runs.c.created, runs.c.number) < tuple_(literal(created, runs.c.created.type), number)
+
+
+def totals() -> Select[Any]:
+    """Runs, rows and cost. The rows of runs that did not end are counted one by one."""
+    ended = func.coalesce(func.sum(runs.c.size), 0)
+    open_ = select(runs.c.id).where(runs.c.size.is_(None))
+    under_way = select(func.count()).select_from(rows).where(rows.c.run.in_(open_))
+    cost = func.coalesce(func.sum(runs.c.cost), 0.0)
+    return select(func.count(), ended + under_way.scalar_subquery(), cost).select_from(runs)
+
+
 def rows_of(run: str) -> Select[Any]:
     """Rows of a run with their prompts, and the replies that hold their texts."""
     return (
@@ -97,12 +132,14 @@ def count_cells(connection: Connection, ids: Sequence[str]) -> None:
     """Note with runs how many rows they have: counting the rows of every run to list them takes seconds."""
     counted = cells(connection, ids)
     for run in ids:
-        connection.execute(update(runs).where(runs.c.id == run).values(cells=to_json(counted.get(run, []))))
+        here = counted.get(run, [])
+        noted = {"cells": to_json(here), "size": sum(cell[2] for cell in here)}
+        connection.execute(update(runs).where(runs.c.id == run).values(noted))
 
 
 def uncounted(ids: Collection[str]) -> Update:
     """Forget what `count_cells` noted with runs that get more rows."""
-    return update(runs).where(runs.c.id.in_(ids), runs.c.cells.is_not(None)).values(cells=None)
+    return update(runs).where(runs.c.id.in_(ids), runs.c.cells.is_not(None)).values(cells=None, size=None)
 
 
 def prunings() -> Select[str]:

@@ -12,14 +12,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sqlalchemy import Connection, CursorResult, insert, select, update
 
 from llmlab import settings
 from llmlab.errors import StoreError
 from llmlab.store import schema, statements
-from llmlab.store.codec import decode, encode, from_text, to_text
+from llmlab.store.codec import decode, decode_columns, encode, from_text, to_json, to_text
 from llmlab.store.documents import Documents
 from llmlab.store.engine import connect_to, in_memory, parsed, safe
 from llmlab.store.faults import explained
@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 _CHUNK = 900
 # of how many recent answers and prompts the store knows what is stored
 _REMEMBERED = 100_000
+
+
+_RUN = ["id", "created", "name", "project", "status", "models", "benchmarks", "rows", "seconds", "cost"]
+_RUN += ["config", "versions"]
+
+
+class Totals(NamedTuple):
+    """What is in a store: runs, their rows, and what they cost in US dollars where that is known."""
+
+    runs: int
+    rows: int
+    cost: float
 
 
 class Store:
@@ -93,7 +105,7 @@ class Store:
         return found
 
     def save_answers(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Store answers: key, model, model_version, request, reply, cost, price, seconds, and created if known.
+        """Store answers: key, model, model_version, request, reply, cost, price, seconds; perhaps created, project.
 
         A key that is stored already keeps its first answer: that is the one which earlier rows were scored on.
         """
@@ -104,8 +116,9 @@ class Store:
         # in one order everywhere, or two writers of the same keys could wait for each other
         encoded = [encode(answers, {"created": now, **by_key[key]}) for key in sorted(by_key)]
         with self._writing() as connection:
-            stored = connection.execute(self._new_answers, encoded).scalars().all()
-        for key in map(from_text, stored):
+            stored = list(map(from_text, connection.execute(self._new_answers, encoded).scalars().all()))
+            self.spending.note(connection, [{"created": now, **by_key[key]} for key in stored])
+        for key in stored:
             self._remember(key, by_key[key])
 
     # -- runs and rows ------------------------------------------------------------------------------------
@@ -168,37 +181,60 @@ class Store:
                 run = connection.execute(statements.latest_run()).scalar()
                 if run is None:
                     raise StoreError(f"the store {self._name} has no runs yet; `lab.evaluate` makes one")
-            elif connection.execute(select(runs.c.id).where(runs.c.id == run)).first() is None:
-                raise StoreError(f"no run {run!r} in the store {self._name}; see `store.runs()`")
-            return [_decoded_row(record) for record in _records(connection.execute(statements.rows_of(run)))]
+            else:
+                self._place(connection, run)
+            return _decoded_rows(connection.execute(statements.rows_of(run)))
 
-    def runs(self) -> pd.DataFrame:
-        """All runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost."""
+    def runs(self, words: str = "", last: int | None = None, before: str | None = None) -> pd.DataFrame:
+        """Runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost, ...
+
+        Args:
+            words: only runs in which each of them occurs: in the id, the time, the name, the project, the status, a
+                model or a benchmark.
+            last: at most so many.
+            before: id of a run; only those that began before it, to go on where a short list ended.
+        """
         import pandas as pd
 
+        query = select(runs).order_by(*statements.LATEST_FIRST)
+        if not words.split():
+            query = query.limit(last)
         with self._reading() as connection:
-            noted = connection.execute(select(runs).order_by(*statements.LATEST_FIRST)).mappings().all()
-            under_way = statements.cells(connection, [record["id"] for record in noted if record["cells"] is None])
-        table = []
+            if before is not None:
+                query = query.where(statements.began_before(*self._place(connection, before)))
+            noted = list(_records(connection.execute(query)))
+            counted = statements.cells(connection, [record["id"] for record in noted if record["cells"] is None])
         for record in noted:
-            run = decode(runs, record)
-            here = run.pop("cells") or under_way.get(record["id"], [])
-            run["models"] = list(dict.fromkeys(cell[0] for cell in here))
-            run["benchmarks"] = list(dict.fromkeys(cell[1] for cell in here))
-            run["rows"] = sum(cell[2] for cell in here)
-            table.append(run)
-        order = ["id", "created", "name", "project", "status", "models", "benchmarks", "rows", "seconds", "cost"]
-        order += ["config", "versions"]
+            record["cells"] = record["cells"] or to_json(counted.get(record["id"], []))
+        found = [record for record in noted if _has(record, words)][:last]
+        columns = decode_columns(runs, {c.name: [record[c.name] for record in found] for c in runs.c})
+        cells = columns["cells"]
+        columns["models"] = [list(dict.fromkeys(cell[0] for cell in here)) for here in cells]
+        columns["benchmarks"] = [list(dict.fromkeys(cell[1] for cell in here)) for here in cells]
+        columns["rows"] = [sum(cell[2] for cell in here) for here in cells]
         # pandas' own text type holds no lone surrogates
-        frame = pd.DataFrame(table, columns=order, dtype=object).set_index("id")
+        frame = pd.DataFrame({name: columns[name] for name in _RUN}, dtype=object).set_index("id")
         frame["created"] = pd.to_datetime(frame["created"], utc=True)
         return frame.astype({"rows": int, "seconds": float, "cost": float})
+
+    def totals(self) -> Totals:
+        """How many runs and rows there are, and what the runs cost."""
+        with self._reading() as connection:
+            count, size, cost = connection.execute(statements.totals()).one()
+        return Totals(count, int(size), float(cost))
 
     def usage(self, model: str, benchmark: str, protocol: str, limit: int = 10_000) -> list[tuple[int, int, float]]:
         """Input tokens, output tokens and seconds of the latest stored answers to a benchmark, each answer once."""
         query = statements.usage_of(model, benchmark, protocol, limit)
         with self._reading() as connection:
             return [(r[0], r[1], math.nan if r[2] is None else r[2]) for r in connection.execute(query)]
+
+    def _place(self, connection: Connection, run: str) -> tuple[datetime, int]:
+        """Of a run in the order of runs."""
+        found = connection.execute(select(runs.c.created, runs.c.number).where(runs.c.id == run)).first()
+        if found is None:
+            raise StoreError(f"no run {run!r} in the store {self._name}; see `store.runs()`")
+        return found[0], found[1]
 
     # -- the connection -----------------------------------------------------------------------------------
 
@@ -281,19 +317,26 @@ class Store:
         return encoded
 
 
+def _has(run: Mapping[str, Any], words: str) -> bool:
+    said = " ".join(str(run[name]) for name in ("id", "created", "name", "project", "status", "cells")).lower()
+    return all(word in said for word in words.lower().split())
+
+
 def _records(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
     # plain dicts, because looking a column up by name in SQLAlchemy's rows costs more than all the rest
     names = list(result.keys())
     return (dict(zip(names, record, strict=True)) for record in result)
 
 
-def _decoded_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    row = decode(rows, record)
-    if record["shared_text"]:
-        row["text"] = _text_of(json.loads(record["reply"]))
-    if row["prompt"] is not None:
-        row["prompt"] = from_text(record["prompt_text"])
-    return {name: row[name] for name in COLUMNS}
+def _decoded_rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
+    found = dict(zip(result.keys(), zip(*result.all(), strict=True), strict=False))
+    if not found:
+        return []
+    columns = decode_columns(rows, found)
+    kept = zip(columns["text"], found["shared_text"], found["reply"], strict=True)
+    columns["text"] = [_text_of(json.loads(reply)) if shared else text for text, shared, reply in kept]
+    columns["prompt"] = [None if text is None else from_text(text) for text in found["prompt_text"]]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(columns[name] for name in COLUMNS), strict=True)]
 
 
 def _text_of(reply: Any) -> str | None:

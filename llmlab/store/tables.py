@@ -11,13 +11,14 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
 )
 
 # newest revision; a file stamped with it opens without loading Alembic
-HEAD = "0004"
+HEAD = "0005"
 VERSION_TABLE = "llmlab_version"
 
 metadata = MetaData()
@@ -59,6 +60,8 @@ runs = Table(
     Column("seconds", Double),
     Column("cost", Double),
     Column("cells", Json),  # [[model, benchmark, rows], ...] of a run that ended; NULL: count them
+    Column("size", BigInteger),  # rows of a run that ended
+    Index("runs_by_time", "created", "number"),
 )
 
 # the same prompt goes to many models in many runs
@@ -133,6 +136,20 @@ spend = Table(
     Column("model", Text, nullable=False),
     Column("cost", Double),
     Index("spend_by_project", "project", "created"),
+)
+
+# what all answers cost that were ever stored, those that were pruned too; grows with days, models and projects only
+costs = Table(
+    "costs",
+    metadata,
+    Column("day", Text, nullable=False),  # in UTC
+    Column("model", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("imputed", Boolean, nullable=False),  # the time of this machine, which nobody charges
+    Column("answers", BigInteger, nullable=False),
+    Column("cost", Double, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    PrimaryKeyConstraint("day", "model", "project", "imputed", name="costs_pkey"),
 )
 
 # few and small: experiments, profiles, feedback, watches, alerts

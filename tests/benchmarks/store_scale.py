@@ -1,37 +1,32 @@
-"""What pages ask of a store with many rows: `nice -n 10 python tests/benchmarks/store_scale.py 10000 100000 [URL]`.
+"""What pages and commands ask of a store with many rows, on SQLite and on Postgres.
 
-Runs of 2,000 rows (2 models, 2 benchmarks), an answer per row, 60 nights of a watch with 4 series of 200 items.
-Seconds are medians of 5, each with a store opened anew.
+    .venv/bin/python tests/benchmarks/store_scale.py 10000 100000 1000000 --postgres
 
-Measured on 2 shared, busy cores; the figures move tenfold with what else runs:
+Eight in ten rows are in runs of 2,000 (2 models, 2 benchmarks, 500 items), one in ten in runs of 20, the rest in one
+run of up to 20,000. Every row has an answer of its own. Runs are spread over a year, three projects and ten models. A
+watch has 4 series of 200 items on 60 nights; with a million rows of 500 items on 365 nights.
 
-                             SQLite           Postgres
-                          10,000  100,000      10,000 rows
-list of runs               0.011    0.008       0.023 s
-rows of a run (2,000)      0.145    0.195       0.468 s
-summary of a run           0.245    0.309       0.713 s
-history of a watch         0.085    0.150       0.254 s
-metrics for Prometheus     0.027    0.026       0.055 s
-spending, all              0.095    0.763       0.064 s
-check                      0.319    2.235       0.897 s
-
-"spending, all" grows with the answers: at a million rows it would be the one page above a second. 1,000,000 rows were
-not measured. "usage" and "prune" were changed after this table (100,000 rows before: 0.102 s and 15.1 s).
+Seconds are medians of 3, each with a store opened anew and a system that has seen the file; long ones are timed once.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import itertools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from sqlalchemy import Connection, Table, insert, literal, select
 
 import llmlab as lab
 from llmlab.monitor.exporters import registry
@@ -41,87 +36,202 @@ from llmlab.monitor.rounds import FLAGS, Round, Series, slot_of
 from llmlab.results import Results
 from llmlab.store import Store, upkeep
 from llmlab.store.pruning import prune
+from llmlab.store.tables import answers, rows, runs
 from tests.store.rows import answer, row
+from tests.store.server import make_database, postgres
 
-PER_RUN = 2_000
-NIGHTS, ITEMS = 60, 200
+BIG, SMALL, LARGEST, PAIRS = 2_000, 20, 20_000, 5
+START = datetime(2026, 1, 1, tzinfo=UTC)
+YEAR = timedelta(days=365)
+
+# -- what is in the store -------------------------------------------------------------------------------------
 
 
 def fill(store: Store, count: int) -> None:
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    for i in range(count // PER_RUN):
-        at = start + timedelta(hours=i)
-        run = store.start_run({}, name="nightly", project=f"p{i % 3}", created=at)
-        keys = [f"{i}-{j}" for j in range(PER_RUN)]
-        texts = [f"The answer is {j % 50}. " * 8 for j in range(PER_RUN)]
-        store.save_answers(
-            [answer(k, t, created=at, model=f"m{j % 2}") for j, (k, t) in enumerate(zip(keys, texts, strict=True))]
-        )
-        made = [
-            row(run, f"s{j // 4}", model=f"m{j % 2}", benchmark=f"b{j // 2 % 2}", prompt=f"What is {j // 4}? " * 20,
-                text=texts[j], answer_key=keys[j], score=float(j % 3 > 0))
-            for j in range(PER_RUN)
-        ]  # fmt: skip
-        store.save_rows(made)
-        store.finish_run(run, seconds=1.0, cost=0.1)
-
-
-def fill_watch(store: Store) -> None:
+    """The first runs of each size and pair of models are written as `evaluate` does, the others are copied by SQL."""
+    largest = min(LARGEST, count // 10)
+    sizes = [largest, *[BIG] * round(0.8 * count / BIG), *[SMALL] * round(0.1 * count / SMALL)]
     rng = np.random.default_rng(0)
-    items = Items("facts", (ITEMS, 0), {f"i{i}": f"{i}" for i in range(ITEMS)}, ())
+    places = itertools.count()
+    templates: dict[tuple[int, int], str] = {}
+    copies: list[tuple[tuple[int, int], str, datetime, int]] = []
+    for at in sorted(float(x) for x in rng.random(len(sizes))):
+        i = next(places)
+        size, moment = sizes[i * 7919 % len(sizes)], START + at * YEAR
+        if (size, i % PAIRS) in templates:
+            copies.append(((size, i % PAIRS), templates[size, i % PAIRS], moment, i))
+        else:
+            templates[size, i % PAIRS] = written(store, size, moment, i)
+    with store._writing() as connection:
+        for (size, pair), template, moment, i in copies:
+            copied(connection, template, moment, i)
+            paid = [
+                {"created": moment, "model": f"m{2 * pair + j}", "project": f"p{i % 3}", "cost": 0.001} for j in (0, 1)
+            ]
+            store.spending.note(connection, paid * (size // 2))
+
+
+def written(store: Store, size: int, at: datetime, i: int) -> str:
+    pair, project = i % PAIRS * 2, f"p{i % 3}"
+    run = store.start_run({"n": size}, {"llmlab": "1"}, name="nightly", project=project, created=at)
+    asked = [f"What is {j // 4}? " * 20 for j in range(size)]
+    texts = [f"The answer is {j % 50}. " * 8 for j in range(size)]
+    common = [
+        {"model": f"m{pair + j % 2}", "benchmark": f"b{j // 2 % 2}", "answer_key": f"{run}-{j}"} for j in range(size)
+    ]
+    store.save_answers(
+        [
+            answer(c["answer_key"], text, created=at, model=c["model"], project=project,
+                   request={"messages": [["user", prompt]], "options": {}, "repeat": 0})
+            for c, prompt, text in zip(common, asked, texts, strict=True)
+        ]
+    )  # fmt: skip
+    store.save_rows(
+        [
+            row(run, f"s{j // 4}", prompt=prompt, text=text, score=float(j % 3 > 0), **c)
+            for j, (c, prompt, text) in enumerate(zip(common, asked, texts, strict=True))
+        ]
+    )
+    store.finish_run(run, seconds=1.0, cost=0.1)
+    return run
+
+
+def copied(connection: Connection, template: str, at: datetime, i: int) -> None:
+    """The same run at another moment, with answers of its own."""
+    new, own, project = f"{at:%Y%m%d-%H%M%S}-{i:06x}", f"/{i}", f"p{i % 3}"
+
+    def copy(table: Table, changed: dict[str, Any], source: Any) -> None:
+        columns = {c.name: changed.get(c.name, c) for c in table.c if c.name != "number"}
+        made = [value.label(name) for name, value in columns.items()]
+        connection.execute(insert(table).from_select(list(columns), source(select(*made))))
+
+    when = literal(at, runs.c.created.type)
+    copy(
+        runs,
+        {"id": literal(new), "created": when, "project": literal(project)},
+        lambda made: made.where(runs.c.id == template),
+    )
+    copy(
+        answers,
+        {"key": answers.c.key + own, "created": when, "project": literal(project)},
+        lambda made: made.join(rows, rows.c.answer_key == answers.c.key).where(rows.c.run == template),
+    )
+    copy(
+        rows,
+        {"run": literal(new), "answer_key": rows.c.answer_key + own},
+        lambda made: made.where(rows.c.run == template),
+    )
+
+
+def fill_watch(store: Store, nights: int, count: int) -> None:
+    rng = np.random.default_rng(0)
+    items = Items("facts", (count, 0), {f"i{i}": f"{i}" for i in range(count)}, ())
     store.documents.put("watch", "watch", {"settings": {}})
     store.documents.put("watch.items", f"watch/{items.hash}", items.to_document())
-    for night in range(NIGHTS):
+    for night in range(nights):
         at = datetime(2026, 1, 1, 6, tzinfo=UTC) + timedelta(days=night)
-        numbers = {"cost": np.full(ITEMS, 1e-4), "asked": np.ones(ITEMS), **{f: np.zeros(ITEMS) for f in FLAGS}}
+        numbers = {"asked": np.ones(count), **{f: np.zeros(count) for f in FLAGS}}
         series = tuple(
             Series(f"m{m}", "facts", "generate", "score", items.hash,
-                   {**numbers, "score": (rng.random(ITEMS) < 0.8).astype(float)}, (0.5, 1.0))
+                   {**numbers, "cost": rng.normal(1e-4, 1e-5, count),
+                    "score": (rng.random(count) < 0.8).astype(float)}, (0.5, 1.0))
             for m in range(4)
         )  # fmt: skip
         made = Round(slot_of(at), at, series=series)
         store.documents.put("watch.round", f"watch/{made.slot}", made.to_document())
 
 
-def timed(what: str, count: int, url: str, act: Callable[[Store], object], repeats: int = 5) -> None:
-    seconds = []
+# -- what is asked of it --------------------------------------------------------------------------------------
+
+
+def questions(url: str) -> list[tuple[str, Callable[[Store], object], int]]:
+    """What, how, and how often it is timed."""
+    with Store(url) as store:
+        found = store.runs()
+    ids = list(found.index)
+    big = next(run for run in ids if found.loc[run, "rows"] == BIG or len(ids) < 3)
+    largest = str(found["rows"].idxmax())
+    keys = [f"{big}-{j}" for j in range(BIG)]
+    watch = lambda s: lab.monitor(store=s)  # noqa: E731
+    return [
+        ("list of runs", lambda s: s.runs(), 3),
+        ("rows of a run (2,000)", lambda s: s.results(big), 3),
+        ("summary of a run (2,000)", lambda s: Results(s.results(big)).summary(), 3),
+        (f"summary of a run ({found.loc[largest, 'rows']:,})", lambda s: Results(s.results(largest)).summary(), 1),
+        ("usage, for an estimate", lambda s: s.usage("m0", "b0", "generate"), 3),
+        ("resume: look for 2,000 answers", lambda s: s.answers(keys), 3),
+        ("spending, 30 last days", lambda s: s.spending.history(START + YEAR - timedelta(days=30)), 3),
+        ("spending, all", lambda s: s.spending.history(), 1),
+        ("rounds of a watch", lambda s: watch(s).rounds(), 1),
+        ("history of a watch", lambda s: watch(s).history().frame, 1),
+        ("its plot", lambda s: watch(s).history().plot(), 1),
+        ("its check", lambda s: watch(s).check(), 1),
+        ("its alerts", lambda s: watch(s).alerts(), 1),
+        ("metrics for Prometheus", lambda s: list(registry(s).collect()), 1),
+        ("what may go", lambda s: forgettable(s, 30), 1),
+        ("prune half, dry", lambda s: prune(s, ids[len(ids) // 2 :]), 1),
+        ("check", lambda s: upkeep.check(url), 1),
+    ]
+
+
+def timed(url: str, act: Callable[[Store], object], repeats: int) -> tuple[float, float]:
+    """Median seconds by the clock, and of this process' CPU."""
+    seconds, cpu = [], []
     for _ in range(repeats):
         with Store(url) as store:
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             act(store)
             seconds.append(time.perf_counter() - began)
-    print(f"{count:>9,} rows  {what:<28} {statistics.median(seconds):8.3f} s", flush=True)
+            cpu.append(time.process_time() - busy)
+    return statistics.median(seconds), statistics.median(cpu)
 
 
-def measure(url: str, count: int) -> None:
+def measure(url: str, count: int) -> dict[str, float]:
     began = time.perf_counter()
     with Store(url) as store:
         fill(store, count)
-        fill_watch(store)
-        runs = list(store.runs().index)
-    print(
-        f"{count:>9,} rows  {'written, per row':<28} {(time.perf_counter() - began) / count * 1e3:8.3f} ms", flush=True
-    )
-    timed("list of runs", count, url, lambda s: s.runs())
-    timed("rows of a run", count, url, lambda s: s.results(runs[len(runs) // 2]))
-    timed("summary of a run", count, url, lambda s: Results(s.results()).summary())
-    timed("history of a watch", count, url, lambda s: lab.monitor(store=s).history().frame)
-    timed("metrics for Prometheus", count, url, lambda s: list(registry(s).collect()))
-    timed("usage, for an estimate", count, url, lambda s: s.usage("m0", "b0", "generate"))
-    timed("spending, 30 last days", count, url, lambda s: s.spending.history(datetime.now(UTC) - timedelta(days=30)))
-    timed("spending, all", count, url, lambda s: s.spending.history(), 1)
-    timed("check", count, url, lambda s: upkeep.check(url), 1)
-    timed("prune half, dry", count, url, lambda s: prune(s, runs[len(runs) // 2 :]), 1)
-    timed("what may go", count, url, lambda s: forgettable(s, 30))
+        fill_watch(store, *((365, 500) if count >= 1_000_000 else (60, 200)))
+    print(f"filled {count:,} rows in {time.perf_counter() - began:.0f} s", flush=True)
+    return asked(url)
+
+
+def asked(url: str) -> dict[str, float]:
+    found = {}
+    for what, act, repeats in questions(url):
+        found[what], busy = timed(url, act, repeats)
+        print(f"  {what:<34} {found[what]:8.3f} s, CPU here {busy:.3f} s", flush=True)
+    return found
+
+
+@contextlib.contextmanager
+def database(kind: str, number: int) -> Iterator[str]:
+    if kind == "sqlite":
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/runs.db"
+    else:
+        with postgres("fsync=off", "shared_buffers=256MB") as server:
+            yield make_database(server, f"scale{number}")
 
 
 def main() -> None:
-    counts = [int(text) for text in sys.argv[1:] if text.isdigit()] or [10_000, 100_000]
-    given = [text for text in sys.argv[1:] if "://" in text]
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            # a database in Postgres is filled further: give one that is empty
-            measure(given[0] if given else f"sqlite:///{folder}/runs.db", count)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("counts", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--postgres", action="store_true", help="measure a Postgres server as well")
+    parser.add_argument("--url", help="a store that was filled before: ask only")
+    given = parser.parse_args()
+    if given.url:
+        asked(given.url)
+        return
+    table: dict[str, dict[str, float]] = {}
+    for kind in ("sqlite", "postgres") if given.postgres else ("sqlite",):
+        for count in given.counts:
+            print(f"{kind}, {count:,} rows", flush=True)
+            with database(kind, count) as url:
+                table[f"{kind} {count:,}"] = measure(url, count)
+    print("| seconds |", " | ".join(table), "|\n|---|" + "---|" * len(table))
+    for what in dict.fromkeys(w for found in table.values() for w in found):
+        cells = (f"{found[what]:.3f}" if what in found else "" for found in table.values())
+        print(f"| {what} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

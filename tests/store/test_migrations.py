@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,46 @@ def test_processes_that_open_first_at_the_same_time_all_succeed(engine: Engine, 
         assert child.returncode == 0, errors
     with Store(f"sqlite:///{tmp_path / 'runs.db'}") as store:
         assert len(store.runs()) == 4
+
+
+OLD = (
+    "insert into runs (number, id, created, project, status) values"
+    " (1, 'r1', '2026-01-01 00:00:00', 'p', 'complete'), (2, 'r2', '2026-01-02 00:00:00', 'q', 'complete'),"
+    " (3, 'r3', '2026-01-03 00:00:00', 'q', 'running')",
+    "insert into answers (key, created, model, cost, price) values"
+    " ('a', '2026-01-01 23:30:00+00', 'm', 0.5, 'list'), ('b', '2026-01-01 01:00:00+00', 'm', null, null),"
+    " ('c', '2026-01-02 01:00:00+00', 'm', 0.25, 'machine-hour 0.3'), ('d', '2026-01-02 01:00:00+00', 'm', 2, 'list')",
+    "insert into rows (run, model, benchmark, protocol, sample, repeat, answer_key, shared_text) values"
+    " ('r1', 'm', 'facts', 'generate', '1', 0, 'a', false), ('r1', 'm', 'facts', 'generate', '2', 0, 'b', false),"
+    " ('r2', 'm', 'facts', 'generate', '1', 0, 'a', false), ('r2', 'm', 'sums', 'generate', '1', 0, 'c', false),"
+    " ('r3', 'm', 'sums', 'generate', '1', 0, 'c', false)",
+    "insert into documents (kind, key, created, body) values ('spending.pruned', 'x', '2026-01-05 00:00:00',"
+    """ '{"day":"2026-01-01","model":"m","project":"p","imputed":false,"answers":3,"cost":1.5,"unpriced":1}')""",
+)
+"""A store of schema 0004: an answer that two runs used, one that nobody asked for, and what pruning kept."""
+
+
+def is_added_up(store: Store) -> None:
+    """The sums of `OLD`."""
+    key = ("day", "project", "imputed", "answers", "cost", "unpriced")
+    assert sorted(tuple(line[name] for name in key) for line in store.spending.history()) == [
+        ("2026-01-01", "p", False, 5, 2.0, 2),
+        ("2026-01-02", "", False, 1, 2.0, 0),
+        ("2026-01-02", "q", True, 1, 0.25, 0),
+    ]
+    assert store.documents.find("spending.pruned") == []
+    assert list(store.runs()["rows"]) == [1, 2, 2]
+    assert list(store.runs()["benchmarks"]) == [["sums"], ["facts", "sums"], ["facts"]]
+    assert store.totals()[:2] == (3, 5)
+
+
+def test_costs_and_sizes_of_an_older_store_are_added_up(engine: Engine, tmp_path: Path):
+    migrate(engine, "0004")
+    with engine.begin() as connection:
+        for statement in OLD:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    with Store(f"sqlite:///{tmp_path / 'runs.db'}") as store:
+        is_added_up(store)
+        store.save_answers([answer("new", model="m", cost=0.5, created=datetime(2026, 1, 1, tzinfo=UTC), project="p")])
+        assert [line["cost"] for line in store.spending.history() if line["project"] == "p"] == [2.5]

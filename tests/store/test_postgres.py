@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-import pwd
-import shutil
-import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,69 +16,25 @@ from llmlab.store import Store, schema, upkeep
 from llmlab.store.pruning import prune
 from llmlab.store.tables import HEAD, VERSION_TABLE
 from tests.store.rows import answer, row, same
+from tests.store.server import NoServer, binary, make_database, postgres
+from tests.store.test_migrations import OLD, is_added_up
+from tests.store.test_store import are_found
 
 pytest.importorskip("psycopg", reason="psycopg is not installed (pip install 'llmlab[postgres]')")
 
 
-def _binary(name: str) -> str:
-    found = shutil.which(name)
-    folders = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    if found is None and not folders:
-        pytest.skip(f"no Postgres server here ({name}); install Debian's package postgresql")
-    return str(folders[-1]) if folders else str(found)
-
-
-def _other_user() -> dict[str, Any]:
-    """Postgres refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    pytest.skip("Postgres does not run as root, and there is no user postgres or nobody")
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    initdb, postgres = _binary("initdb"), _binary("postgres")
-    user = _other_user()
-    # not below pytest's folder, which other users cannot enter; short, because a socket's path may not be long
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        if user:
-            os.chown(folder, user["user"], user["group"])
-        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "cwd": folder, **user}
-        command = [initdb, "-D", f"{folder}/data", "-U", "lab", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        subprocess.run(command, check=True, **quiet)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-k", folder, "-p", str(port)]
-        with Path(folder, "log").open("wb") as log:
-            running = subprocess.Popen([postgres, "-D", f"{folder}/data", *options], **{**quiet, "stdout": log})
-            try:
-                ready = [_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-                for _ in range(100):
-                    if running.poll() is not None:
-                        pytest.fail(Path(folder, "log").read_text())
-                    if subprocess.run(ready, capture_output=True, check=False).returncode == 0:
-                        break
-                yield f"postgresql://lab:secret@127.0.0.1:{port}"
-            finally:
-                running.terminate()
-                running.wait(30)
+    try:
+        with postgres("fsync=off") as url:
+            yield url
+    except NoServer as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
 def url(server: str, request: pytest.FixtureRequest) -> str:
-    import psycopg
-
-    name = f"t{abs(hash(request.node.name))}"
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    return f"{server}/{name}"
+    return make_database(server, f"t{abs(hash(request.node.name))}")
 
 
 def test_answers_and_rows_come_back_as_they_were(url: str):
@@ -160,6 +110,26 @@ def test_older_schema_is_migrated_and_equals_a_new_one(url: str):
     engine.dispose()
     with pytest.raises(StoreError, match=r"has schema '9999'.*newer version"):
         Store(url)
+
+
+def test_costs_and_sizes_of_an_older_store_are_added_up(url: str):
+    from alembic import command
+
+    from llmlab.store.engine import connect_to, parsed
+
+    engine = connect_to(parsed(url), 5)
+    with engine.begin() as connection:
+        command.upgrade(schema.alembic_config(connection), "0004")
+        for statement in OLD:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    with Store(f"{url}?options=-c%20timezone%3DAsia/Tokyo") as store:
+        is_added_up(store)
+
+
+def test_runs_are_found_by_words_and_page_by_page(url: str):
+    with Store(url) as store:
+        are_found(store)
 
 
 def test_failed_write_leaves_nothing_behind(url: str):
@@ -242,7 +212,8 @@ def test_history_of_spending_is_by_utc_day_whatever_the_zone_of_the_server(url: 
         late = datetime(2026, 1, 1, 23, 30, tzinfo=UTC)  # the next day in Tokyo
         store.save_answers(
             [
-                *(answer(key, created=late, cost=math.nan if key == "b" else 0.001) for key in "abc"),
+                *(answer(key, created=late, cost=math.nan if key == "b" else 0.001, project="p") for key in "ab"),
+                answer("c", created=late),
                 answer("machine", created=late, cost=0.5, price="machine-hour 0.3"),
             ]
         )
@@ -254,7 +225,7 @@ def test_history_of_spending_is_by_utc_day_whatever_the_zone_of_the_server(url: 
             ("2026-01-01", "", True, 1, 0, 0.5),
             ("2026-01-01", "p", False, 2, 1, 0.001),
         ]
-        assert store.spending.history(late + timedelta(minutes=1)) == []
+        assert store.spending.history(late + timedelta(minutes=30)) == []
 
 
 def test_documents_are_claimed_by_one_and_changed_by_one_at_a_time(url: str):
@@ -339,6 +310,6 @@ def test_pg_dump_command_makes_a_copy_that_can_be_restored(url: str, tmp_path: P
     with Store(url) as store:
         store.save_answers([answer("a")])
     command = shlex.split(upkeep.pg_dump(parsed(url), tmp_path / "copy.dump"))
-    subprocess.run([_binary("pg_dump"), *command[1:]], check=True, capture_output=True)
-    listed = [_binary("pg_restore"), "--list", str(tmp_path / "copy.dump")]
+    subprocess.run([binary("pg_dump"), *command[1:]], check=True, capture_output=True)
+    listed = [binary("pg_restore"), "--list", str(tmp_path / "copy.dump")]
     assert "TABLE DATA public answers" in subprocess.run(listed, check=True, capture_output=True, text=True).stdout

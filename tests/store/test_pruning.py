@@ -28,7 +28,8 @@ def fill(store: Store) -> tuple[str, str]:
     for i, project in enumerate(("old", "new")):
         run = store.start_run({}, project=project)
         keys = ["shared", f"own{i}"]
-        store.save_answers([answer(k, f"text of {k}", created=NOW - timedelta(days=40 - i)) for k in keys])
+        made_at = NOW - timedelta(days=40 - i)
+        store.save_answers([answer(k, f"text of {k}", created=made_at, project=project) for k in keys])
         store.save_rows([row(run, k, text=f"text of {k}", prompt=f"prompt of {k}", answer_key=k) for k in keys])
         store.finish_run(run)
         made.append(run)
@@ -45,6 +46,12 @@ def test_dry_run_counts_and_changes_nothing(store: Store):
     assert "$0.00" in repr(found)
     assert len(store.runs()) == 2
     assert store.spending.history() == before
+
+
+def test_counting_holds_up_nobody_and_waits_for_nobody(store: Store):
+    first, _ = fill(store)
+    with Store(store.url, timeout=0.1) as other, store._writing():
+        assert prune(other, [first]).rows == 2
 
 
 def test_forgetting_a_run_keeps_what_others_need(store: Store):
@@ -73,7 +80,7 @@ def test_what_was_spent_stays(store: Store):
 def test_same_day_and_project_pruned_twice_adds_up(store: Store):
     for i in range(2):
         run = store.start_run({}, project="p")
-        store.save_answers([answer(f"k{i}", created=NOW - timedelta(days=3))])
+        store.save_answers([answer(f"k{i}", created=NOW - timedelta(days=3), project="p")])
         store.save_rows([row(run, answer_key=f"k{i}")])
         prune(store, [run], dry=False)
     (line,) = store.spending.history()
@@ -109,25 +116,19 @@ def test_unknown_run_stops_everything(store: Store):
     assert prune(store, [first], dry=False).runs == 1  # no temporary table is in the way
 
 
-def test_disk_that_is_full_in_the_middle_leaves_everything(store: Store):
+def test_failure_in_the_middle_leaves_everything(store: Store):
     first, second = fill(store)
+    before = store.spending.history()
     with store._writing() as connection:
-        used = connection.exec_driver_sql("pragma page_count").scalar_one()
-        connection.exec_driver_sql(f"pragma max_page_count = {used}")
-        # documents that keep the costs need a page more than there is
-        room = connection.exec_driver_sql("pragma freelist_count").scalar_one()
-    assert room == 0
-    answers = [answer(f"m{i}", model=f"model {i} {'x' * 300}", created=NOW - timedelta(days=40)) for i in range(40)]
-    with store._writing() as connection:
-        connection.exec_driver_sql(f"pragma max_page_count = {used + 40}")
-    store.save_answers(answers)
-    with store._writing() as connection:
-        used = connection.exec_driver_sql("pragma page_count").scalar_one()
-        connection.exec_driver_sql(f"pragma max_page_count = {used}")
-    with pytest.raises(StoreError, match="the disk is full"):
+        # the runs are what goes last
+        connection.exec_driver_sql(
+            "create trigger failing before delete on runs begin select raise(abort, 'failed'); end"
+        )
+    with pytest.raises(StoreError, match="failed"):
         prune(store, [first, second], NOW, dry=False)
     assert len(store.runs()) == 2
-    assert len(store.answers([f"m{i}" for i in range(40)])) == 40
+    assert len(store.answers(["shared", "own0", "own1", "judge"])) == 4
+    assert store.spending.history() == before
 
 
 def test_space_is_given_back(store: Store, tmp_path: Path):

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -334,3 +334,52 @@ def test_opening_is_cheap_and_loads_neither_pandas_nor_alembic(url: str):
     seconds, loaded = done.stdout.split(maxsplit=1)
     assert loaded.strip() == "[]"
     assert float(seconds) < 0.2  # measured: 0.003 s
+
+
+# -- lists ----------------------------------------------------------------------------------------------------
+
+
+def are_found(store: Store) -> None:
+    """Runs by words, and page by page; the same on every database."""
+    made = []
+    for i in range(7):
+        # two at the same moment: the later one stands first
+        run = store.start_run({}, name="Ünlü" if i == 3 else "", project=f"p{i % 2}", created=at(i // 2))
+        store.save_rows([row(run, f"s{j}", model=f"m{i}") for j in range(i)])
+        if i != 5:
+            store.finish_run(run, cost=0.5 if i else math.nan)
+        made.append(run)
+    newest = made[::-1]
+    assert list(store.runs().index) == newest
+    assert list(store.runs(last=3).index) == newest[:3]
+    assert list(store.runs(last=3, before=newest[2]).index) == newest[3:6]
+    assert list(store.runs(before=newest[6]).index) == []
+    assert list(store.runs("ünlü").index) == [made[3]]
+    assert list(store.runs("P1 gsm8k").index) == [made[5], made[3], made[1]]
+    assert list(store.runs("m5 running").index) == [made[5]]
+    assert list(store.runs("p1", last=1, before=made[5]).index) == [made[3]]
+    assert list(store.runs("2026-01-03").index) == [made[5], made[4]]
+    assert len(store.runs("nothing")) == 0
+    assert list(store.runs("nothing").columns) == list(store.runs().columns)
+    assert store.totals() == (7, 21, 2.5)
+    with pytest.raises(StoreError, match="no run 'nonsense'"):
+        store.runs(before="nonsense")
+
+
+def at(day: int) -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day)
+
+
+def test_runs_are_found_by_words_and_page_by_page(tmp_path: Path):
+    with Store(f"sqlite:///{tmp_path / 'runs.db'}") as store:
+        assert store.totals() == (0, 0, 0.0)
+        are_found(store)
+
+
+def test_newest_documents_come_in_their_order():
+    with Store("sqlite://") as store:
+        for i in range(5):
+            store.documents.put("vote", f"{i % 2}/{i}", {"i": i})
+        assert [one["body"]["i"] for one in store.documents.find("vote", last=2)] == [3, 4]
+        assert [one["body"]["i"] for one in store.documents.find("vote", prefix="0/", last=2)] == [2, 4]
+        assert store.documents.find("other", last=2) == []

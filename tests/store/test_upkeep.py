@@ -41,7 +41,9 @@ def test_whole_store_has_nothing_to_say(path: Path):
     health = upkeep.check(f"sqlite:///{path}")
     assert health.ok
     assert health.findings == ()
-    assert health.counts == {"answers": 2, "documents": 0, "prompts": 1, "rows": 2, "runs": 1, "spend": 0}
+    assert health.counts == {
+        "answers": 2, "costs": 1, "documents": 0, "prompts": 1, "rows": 2, "runs": 1, "spend": 0
+    }  # fmt: skip
     assert "whole" in repr(health)
 
 
