@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from llmlab.store import Store
+    from llmlab.store.store import Totals
 
 _LATEST = 5
 
@@ -29,19 +30,18 @@ def home(store: str | Store | None = None) -> w.VBox:
 
     def draw() -> None:
         with pieces.said(notice), pieces.reading(store) as source:
-            found = source.runs()
-            body.value = _overview(found, _open_alerts(source)) if len(found) else _welcome()
+            latest = source.runs(last=_LATEST)
+            body.value = _overview(source.totals(), latest, _open_alerts(source)) if len(latest) else _welcome()
 
     return pieces.panel("LLM Lab", pieces.refreshed(draw), notice, body)
 
 
-def _overview(runs: pd.DataFrame, alerts: list[str]) -> str:
-    answers = display.count(int(runs["rows"].sum()), "answer")
-    cost = display.dollars(float(runs["cost"].sum()))
-    head = f"{display.count(len(runs), 'run')}, {answers}, {cost} charged by providers."
+def _overview(held: Totals, latest: pd.DataFrame, alerts: list[str]) -> str:
+    answers, cost = display.count(held.rows, "answer"), display.dollars(held.cost)
+    head = f"{display.count(held.runs, 'run')}, {answers}, {cost} charged by providers."
     warned = "".join(pieces.paragraph(alert, "bad") for alert in alerts)
     calm = pieces.paragraph("No open alerts.", "good")
-    return pieces.paragraph(head) + (warned or calm) + "<h3>Latest runs</h3>" + lines(runs.head(_LATEST))
+    return pieces.paragraph(head) + (warned or calm) + "<h3>Latest runs</h3>" + lines(latest)
 
 
 def _welcome() -> str:

@@ -62,7 +62,7 @@ class _Browser:
 
     def _list(self) -> None:
         with pieces.said(self.notice), pieces.reading(self.store) as source:
-            found = _filtered(source.runs(), self.wanted.value).head(_SHOWN)
+            found = source.runs(self.wanted.value, last=_SHOWN)
             self.listing.value = lines(found.head(20)) if len(found) else _nothing(self.wanted.value)
             pieces.offer(self.run, [(_label(row), row["id"]) for row in _listed(found)])
 
@@ -116,15 +116,6 @@ def lines(found: pd.DataFrame) -> str:
 
 def _listed(found: pd.DataFrame) -> list[dict[str, Any]]:
     return records(found.reset_index() if found.index.name else found)
-
-
-def _filtered(found: pd.DataFrame, wanted: str) -> pd.DataFrame:
-    """The runs in which every word occurs somewhere."""
-    if not len(found):
-        return found
-    words = wanted.lower().split()
-    text = [" ".join(map(str, row.values())).lower() for row in _listed(found)]
-    return found[[all(word in line for word in words) for line in text]]
 
 
 def _label(run: dict[str, Any]) -> str:
