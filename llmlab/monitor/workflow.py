@@ -21,6 +21,8 @@ _KEYS = {
     "google-legacy": "GEMINI_API_KEY",
 }
 _STORE = "monitor.db"
+# what was paid for is kept whatever the run said, but never in place of a store that could not be read
+_RESTORED = "always() && steps.store.outcome == 'success'"
 _LOCAL = ("hf/", "micro/", "gguf/")
 
 
@@ -106,15 +108,22 @@ def _prepare(schedule: Schedule) -> list[dict[str, Any]]:
 
 
 def _restore(name: str, state: str) -> list[dict[str, Any]]:
+    """Fails when it cannot tell whether there is a store: with an empty one in its place the history would be lost."""
+    step: dict[str, Any] = {"name": "Get the store", "id": "store"}
     if state == "branch":
-        script = f"git fetch origin monitor-{name} && git show FETCH_HEAD:{_STORE} > {_STORE} || echo 'no store yet'"
-        return [{"name": "Get the store", "run": script}]
+        script = (
+            f"found=0; git ls-remote --exit-code origin refs/heads/monitor-{name} > /dev/null || found=$?; "
+            f"if [ $found = 0 ]; then git fetch --depth 1 origin monitor-{name}; "
+            f"git show FETCH_HEAD:{_STORE} > {_STORE}; "
+            "elif [ $found = 2 ]; then echo 'no store yet'; else exit $found; fi"
+        )
+        return [{**step, "run": script}]
     script = (
-        f'run=$(gh run list --workflow "$GITHUB_WORKFLOW" --status completed --limit 20 --json databaseId '
-        f"--jq '.[].databaseId'); for id in $run; do gh run download $id --name monitor-{name} && break; done "
-        "|| echo 'no store yet'"
+        f'run=$(gh api "repos/$GITHUB_REPOSITORY/actions/artifacts?name=monitor-{name}&per_page=100" '
+        "--jq '[.artifacts[] | select(.expired | not)] | sort_by(.created_at) | last | .workflow_run.id // empty'); "
+        f'if [ -n "$run" ]; then gh run download "$run" --name monitor-{name}; else echo \'no store yet\'; fi'
     )
-    return [{"name": "Get the store", "env": {"GH_TOKEN": "${{ github.token }}"}, "run": script}]
+    return [{**step, "env": {"GH_TOKEN": "${{ github.token }}"}, "run": script}]
 
 
 def _run(schedule: Schedule, config: str) -> list[dict[str, Any]]:
@@ -139,7 +148,7 @@ def _keep(name: str, state: str) -> list[dict[str, Any]]:
     if state == "artifact":
         keep = {"name": f"monitor-{name}", "path": _STORE, "retention-days": 90, "if-no-files-found": "error"}
         return [
-            {"name": "Keep the store", "if": "always()", "uses": "actions/upload-artifact@v4", "with": keep},
+            {"name": "Keep the store", "if": _RESTORED, "uses": "actions/upload-artifact@v4", "with": keep},
             report,
         ]
     script = (
@@ -147,7 +156,7 @@ def _keep(name: str, state: str) -> list[dict[str, Any]]:
         f"tree=$(printf '100644 blob %s\\t{_STORE}\\n' $(git hash-object -w {_STORE}) | git mktree) && "
         f'git push -f origin $(git commit-tree -m "Store of {name}" $tree):refs/heads/monitor-{name}'
     )
-    return [{"name": "Keep the store", "if": "always()", "run": script}, report]
+    return [{"name": "Keep the store", "if": _RESTORED, "run": script}, report]
 
 
 def _dumper() -> Any:

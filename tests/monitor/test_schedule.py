@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -232,6 +233,15 @@ def test_crontab_line_is_valid_and_holds_no_key(store, keys, tmp_path):
     assert line.endswith("# llmlab monitor nightly")
 
 
+@pytest.mark.skipif(shutil.which("crontab") is None, reason="crontab is not installed (Debian's package cron)")
+@pytest.mark.parametrize("cron", ["0 6 * * 1-5", "*/15 8-18 1 1,7 *", "0 0 * * sun"])
+def test_crontab_itself_takes_the_line(store, tmp_path, cron):
+    _, made = remote(store)
+    (tmp_path / "tab").write_text(Schedule(made.watch, cron).crontab("monitor.yaml", tmp_path / "50 % off") + "\n")
+    done = subprocess.run(["crontab", "-n", str(tmp_path / "tab")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_other_time_zone_than_the_machines_is_looked_after_by_us(store, monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
@@ -279,14 +289,80 @@ def test_workflow_is_yaml_with_the_steps_it_needs_and_keys_by_reference(store, k
     steps = {step.get("name", step.get("uses")): step for step in job["steps"]}
     assert list(steps)[:2] == ["actions/checkout@v5", "actions/setup-python@v6"]
     assert "--due" in steps["Run"]["run"] and "--config configs/nightly.yaml" in steps["Run"]["run"]
-    assert all(
-        step["if"] == "always()" for name, step in steps.items() if name in ("Keep the store", "Keep the report")
-    )
+    assert steps["Keep the report"]["if"] == "always()"
+    assert steps["Keep the store"]["if"] == "always() && steps.store.outcome == 'success'"
+    assert steps["Get the store"]["id"] == "store"
     assert all(("run" in step) != ("uses" in step) for step in job["steps"])
     assert found["permissions"]["contents"] == ("write" if state == "branch" else "read")
     for step in job["steps"]:
         if "run" in step:
             subprocess.run(["bash", "-n", "-c", step["run"]], check=True)
+
+
+@pytest.mark.parametrize("state", ["artifact", "branch"])
+def test_workflow_fits_the_schema_of_github(store, keys, tmp_path, state):
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed (pip install check-jsonschema)")
+    _, made = remote(store, channels=["$SLACK_URL"])
+    path = made.write_workflow(tmp_path / "monitor.yml", state=state)
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def steps_of(made, state):
+    """The scripts of a workflow by the names of their steps."""
+    job = yaml.safe_load(made.workflow("monitor.yaml", state))["jobs"]["monitor"]
+    return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+
+
+def as_github_does(script, folder, **env):
+    """GitHub's own shell for steps, with what a step inherits."""
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+    quiet = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0"}
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | quiet | env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_store_on_a_branch_travels_from_run_to_run_and_is_never_replaced_blindly(store, tmp_path):
+    _, made = remote(store)
+    scripts = steps_of(made, "branch")
+    there = tmp_path / "there.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(there)], check=True)
+    for night in range(3):
+        here = tmp_path / f"night{night}"
+        subprocess.run(["git", "init", "-q", str(here)], check=True)
+        subprocess.run(["git", "remote", "add", "origin", str(there)], cwd=here, check=True)
+        got = as_github_does(scripts["Get the store"], here)
+        assert got.returncode == 0, got.stderr
+        kept = here / "monitor.db"
+        assert (kept.read_bytes() if kept.exists() else b"") == bytes(range(night))
+        assert ("no store yet" in got.stdout) == (night == 0)
+        kept.write_bytes(bytes(range(night + 1)))
+        done = as_github_does(scripts["Keep the store"], here)
+        assert done.returncode == 0, done.stderr
+    there.rename(tmp_path / "gone.git")
+    lost = as_github_does(scripts["Get the store"], here)
+    assert lost.returncode not in (0, 2)
+
+
+def test_store_as_an_artefact_is_the_newest_and_an_error_stops_the_run(store, tmp_path):
+    _, made = remote(store)
+    script = steps_of(made, "artifact")["Get the store"]
+    gh = tmp_path / "gh"
+    # stands for GitHub's own program: `api` says which run has the store, `run download` fetches it
+    gh.write_text(
+        '#!/bin/sh\nif [ "$1" = api ]; then echo "$2" > asked; printf "%s" "$RUN"; exit ${FAILS:-0}; fi\n'
+        'echo "$@" > downloaded\n'
+    )
+    gh.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REPOSITORY": "us/lab"}
+    assert "no store yet" in as_github_does(script, tmp_path, RUN="", **env).stdout
+    assert as_github_does(script, tmp_path, RUN="", FAILS="1", **env).returncode == 1
+    assert as_github_does(script, tmp_path, RUN="42", **env).returncode == 0
+    assert (tmp_path / "asked").read_text().startswith("repos/us/lab/actions/artifacts?name=monitor-nightly")
+    assert (tmp_path / "downloaded").read_text() == "run download 42 --name monitor-nightly\n"
 
 
 def test_workflow_moves_hours_to_utc_in_summer_and_winter():

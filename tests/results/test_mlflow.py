@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import llmlab as lab
-from llmlab.errors import MissingPackage
+from llmlab.errors import LabError, MissingPackage
 from llmlab.results import Results
 from llmlab.results.mlflow import metrics, to_mlflow
 
@@ -45,6 +47,13 @@ def test_runs_metrics_and_rows_arrive_in_a_local_store(results: Results, tmp_pat
     assert run.info.status == "FINISHED"
     assert run.data.params["model"] == "echo"
     assert run.data.metrics["two _ more/score"] == 0.5
+    assert run.data.params["run"] == results.samples["run"].iloc[0]
+    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    assert run.data.params["run"].startswith(f"{began:%Y%m%d-%H%M%S}")
     (artefact,) = client.list_artifacts(made[0])
     assert artefact.path == "rows.csv"
+    rows = pd.read_csv(client.download_artifacts(made[0], "rows.csv", str(tmp_path)))
+    assert list(rows["score"]) == [1.0, 0.0]
     assert len(to_mlflow(results, tracking=tracking, experiment="nightly")) == 2  # the experiment is there already
+    with pytest.raises(LabError, match="MLflow at nonsense://x did not take the results"):
+        to_mlflow(results, tracking="nonsense://x")
