@@ -24,16 +24,20 @@ def import_(
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Which of the file's metrics is the score.")] = None,
     project: Annotated[str, typer.Option(help="Of the runs in the store.")] = "",
+    watch: Annotated[str | None, typer.Option(help="Make each a round of this watch, oldest file first.")] = None,
     store: StoreUrl = None,
 ) -> None:
-    """Store results of lm-eval and Inspect as runs, dated as they were made."""
+    """Store results of lm-eval and Inspect as runs, dated as they were made; with --watch they join its history."""
     from llmlab.evaluation.evaluate import opened
+    from llmlab.monitor.watch import monitor
     from llmlab.results.imports import import_results
 
     with opened(store) as source:
         for file in files:
             for run in import_results(file, source, model=model, metric=metric, project=project):
                 typer.echo(f"{file}: run {run} (`llmlab show {run}`)")
+                if watch is not None:
+                    typer.echo(repr(monitor(name=watch, store=source, project=project or None).adopt(run)))
 
 
 @export.command()

@@ -166,10 +166,11 @@ def _costs(watch: Watch, history: History) -> dict[str, Any]:
     budget = watch.settings.budget
     limit = "no budget is set" if budget is None else f"the budget is {display.dollars(budget)} per round"
     spent = history.rounds[-1].cost
+    said = "is unpriced" if math.isnan(spent) else f"cost {display.dollars(spent)}"
     return {
         "headers": ["model", "latest round", "30 days", "tokens in, 30 days", "tokens out, 30 days"],
         "rows": rows,
-        "text": f"The latest round cost {display.dollars(spent)}; {limit}. A cost counts the benchmarks' answers; the "
+        "text": f"The latest round {said}; {limit}. A cost counts the benchmarks' answers; the "
         "canary adds a few short ones.",
     }
 

@@ -153,6 +153,21 @@ class Watch:
             return Check(made, (), (_incomplete(made),))
         return self.check()
 
+    def adopt(self, run: str) -> Check:
+        """Take a run of the store as the next round: one that `llmlab import` brought from lm-eval or Inspect, or ours.
+
+        The watch needs no models or benchmarks of its own for that. Runs are adopted in the order of their dates.
+
+        Raises:
+            StoreError: for a run that is not there.
+            DataError: when it has no rows, or is older than the latest round.
+        """
+        from llmlab.monitor.adopting import adopt
+
+        adopt(self, run)
+        self._change({})
+        return self.check()
+
     def check(self, slot: str | None = None) -> Check:
         """What a round says, the latest when None. Asks nothing.
 

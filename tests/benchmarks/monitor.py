@@ -1,6 +1,7 @@
 """False alarms, detections and delay of the monitor beside the rules that people use, by simulation.
 
     .venv/bin/python tests/benchmarks/monitor.py --trials 1000
+    .venv/bin/python tests/benchmarks/monitor.py --trials 60 --series 8 --fallen 4 --drops 0.02 0.04
 
 A watch has `--series` series of 500 items; an item is answered rightly with a probability of its own, Beta(1.4, 0.6)
 over items (mean 0.7), anew every night. After 14 nights of history the first series loses 0, 2, 4 or 8 points; 14 more
@@ -32,11 +33,11 @@ NAMES = Items("facts", (ITEMS, 0), {f"i{i}": "" for i in range(ITEMS)})
 ZERO = np.zeros(ITEMS)
 
 
-def answers(rng: np.random.Generator, drop: float, series: int) -> np.ndarray:
-    """(series, nights, items) zeros and ones; only the first series drops."""
+def answers(rng: np.random.Generator, drop: float, series: int, fallen: int = 1) -> np.ndarray:
+    """(series, nights, items) zeros and ones; the first `fallen` series drop."""
     ability = rng.beta(1.4, 0.6, size=(series, 1, ITEMS))
     level = np.ones((series, HISTORY + FOLLOW, 1))
-    level[0, HISTORY:] = 1 - drop / ability[0].mean()
+    level[:fallen, HISTORY:] = 1 - drop / ability[:fallen].mean(axis=(1, 2), keepdims=True)
     return (rng.random((series, HISTORY + FOLLOW, ITEMS)) < ability * level).astype(float)
 
 
@@ -109,7 +110,11 @@ RULES: dict[str, Callable[[np.ndarray], int]] = {
     "mean - 3 sigma of the history": nightly(three_sigma),
     "McNemar against last night, p < 0.05": nightly(mcnemar_last),
 }
-OURS = {"llmlab, alpha = 0.05 a night": Settings(rounds=1), "llmlab (alpha = 0.05 in 30 nights)": Settings()}
+OURS = {
+    "llmlab, alpha = 0.05 a night": Settings(rounds=1),
+    "llmlab (alpha = 0.05 in 30 nights)": Settings(),
+    "llmlab, Benjamini-Hochberg": Settings(correction="bh"),
+}
 
 
 def simulate(trials: int, drop: float, series: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -125,6 +130,22 @@ def simulate(trials: int, drop: float, series: int, seed: int = 0) -> dict[str, 
     return {name: np.array(nights) for name, nights in found.items()}
 
 
+def corrections(trials: int, drop: float, series: int, fallen: int, seed: int = 0) -> dict[str, list[float]]:
+    """Shares of the fallen series shown on night 1 and on night 7, and of the steady ones shown on any of them."""
+    rng = np.random.default_rng([seed, round(1000 * drop), series, fallen])
+    settings = {"Holm": Settings(), "Benjamini-Hochberg": Settings(correction="bh")}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in settings}
+    for _ in range(trials):
+        rounds, names = rounds_of(answers(rng, drop, series, fallen)), {NAMES.hash: NAMES}
+        read = [readings(rounds[: HISTORY + night + 1], Reference(), names, Settings()) for night in range(7)]
+        for name, one in settings.items():
+            shown = [{int(r.model[1:]) for r in corrected(night, one) if r.shown} for night in read]
+            right = [sum(s < fallen for s in night) / fallen for night in shown]
+            wrong = {s for night in shown for s in night if s >= fallen}
+            found[name].append((right[0], right[-1], len(wrong) / (series - fallen)))
+    return {name: np.mean(rates, axis=0).tolist() for name, rates in found.items()}
+
+
 def line(nights: np.ndarray) -> str:
     """First-night rate, rate within all nights with its interval, and the median delay."""
     ever = wilson(int((nights > 0).sum()), len(nights))
@@ -138,8 +159,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--series", type=int, default=1)
+    parser.add_argument("--fallen", type=int, default=1, help="of the series; with several, Holm beside BH")
     parser.add_argument("--drops", type=float, nargs="*", default=[0, 0.02, 0.04, 0.08])
     given = parser.parse_args()
+    if given.fallen > 1:
+        print(f"{given.fallen} of {given.series} series fall, {given.trials} trials")
+        print("| drop | correction | shown on night 1 | on night 7 | steady series shown in 7 nights |")
+        print("|---|---|---|---|---|")
+        for drop in given.drops:
+            for name, rates in corrections(given.trials, drop, given.series, given.fallen).items():
+                said = " | ".join(f"{100 * rate:.1f} %" for rate in rates)
+                print(f"| {100 * drop:g} | {name} | {said} |", flush=True)
+        return
     for drop in given.drops:
         began = time.process_time()
         found = simulate(given.trials, drop, given.series)

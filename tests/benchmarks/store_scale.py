@@ -1,12 +1,12 @@
 """What pages and commands ask of a store with many rows, on SQLite and on Postgres.
 
-    .venv/bin/python tests/benchmarks/store_scale.py 10000 100000 1000000 --postgres
+    .venv/bin/python tests/benchmarks/store_scale.py 10000 100000 1000000 --on sqlite postgres
 
 Eight in ten rows are in runs of 2,000 (2 models, 2 benchmarks, 500 items), one in ten in runs of 20, the rest in one
 run of up to 20,000. Every row has an answer of its own. Runs are spread over a year, three projects and ten models. A
 watch has 4 series of 200 items on 60 nights; with a million rows of 500 items on 365 nights.
 
-Seconds are medians of 3, each with a store opened anew and a system that has seen the file; long ones are timed once.
+Seconds are medians of 3 after one try, each with a store opened anew; the last four are timed once, the first time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sqlalchemy import Connection, Table, insert, literal, select
 
@@ -145,44 +146,58 @@ def fill_watch(store: Store, nights: int, count: int) -> None:
 
 
 def questions(url: str) -> list[tuple[str, Callable[[Store], object], int]]:
-    """What, how, and how often it is timed."""
+    """What, how, and how often it is timed; 0: once, with no try before."""
     with Store(url) as store:
         found = store.runs()
     ids = list(found.index)
     big = next(run for run in ids if found.loc[run, "rows"] == BIG or len(ids) < 3)
-    largest = str(found["rows"].idxmax())
+    largest, size = str(found["rows"].idxmax()), int(found["rows"].max())
+    pair = found.loc[big, "models"]
     keys = [f"{big}-{j}" for j in range(BIG)]
-    watch = lambda s: lab.monitor(store=s)  # noqa: E731
+    month = START + YEAR - timedelta(days=30)
+    sqlite = url.startswith("sqlite")
     return [
-        ("list of runs", lambda s: s.runs(), 3),
-        ("rows of a run (2,000)", lambda s: s.results(big), 3),
+        ("all runs", lambda s: s.runs(), 3),
+        ("latest 200 runs", lambda s: s.runs(last=200), 3),
+        ("200 runs with two words", lambda s: s.runs("m3 p1", last=200), 3),
+        ("totals", lambda s: s.totals(), 3),
         ("summary of a run (2,000)", lambda s: Results(s.results(big)).summary(), 3),
-        (f"summary of a run ({found.loc[largest, 'rows']:,})", lambda s: Results(s.results(largest)).summary(), 1),
+        (f"summary of a run ({size:,})", lambda s: Results(s.results(largest)).summary(), 3),
+        ("a sample with its trace", lambda s: Results(s.results(big)).show("s7", "b0"), 3),
+        ("two models, paired", lambda s: Results(s.results(big)).compare(pair[0]), 3),
         ("usage, for an estimate", lambda s: s.usage("m0", "b0", "generate"), 3),
         ("resume: look for 2,000 answers", lambda s: s.answers(keys), 3),
-        ("spending, 30 last days", lambda s: s.spending.history(START + YEAR - timedelta(days=30)), 3),
-        ("spending, all", lambda s: s.spending.history(), 1),
-        ("rounds of a watch", lambda s: watch(s).rounds(), 1),
-        ("history of a watch", lambda s: watch(s).history().frame, 1),
-        ("its plot", lambda s: watch(s).history().plot(), 1),
-        ("its check", lambda s: watch(s).check(), 1),
-        ("its alerts", lambda s: watch(s).alerts(), 1),
-        ("metrics for Prometheus", lambda s: list(registry(s).collect()), 1),
-        ("what may go", lambda s: forgettable(s, 30), 1),
-        ("prune half, dry", lambda s: prune(s, ids[len(ids) // 2 :]), 1),
-        ("check", lambda s: upkeep.check(url), 1),
+        ("costs, 30 last days", lambda s: lab.costs(month, store=s), 3),
+        ("costs, all", lambda s: lab.costs(store=s), 3),
+        ("history of a watch", lambda s: lab.monitor(store=s).history().frame, 3),
+        ("its plot with change points", lambda s: lab.monitor(store=s).history().plot(), 3),
+        ("its check", lambda s: lab.monitor(store=s).check(), 3),
+        ("its alerts", lambda s: lab.monitor(store=s).alerts(), 3),
+        ("metrics for Prometheus", lambda s: list(registry(s).collect()), 3),
+        ("page: home", lambda s: lab.ui.home(s), 3),
+        ("page: runs", lambda s: lab.ui.runs(s), 3),
+        ("page: compare", lambda s: lab.ui.compare(s), 3),
+        ("page: costs", lambda s: lab.ui.costs(s), 3),
+        ("page: monitor", lambda s: lab.ui.monitor(s), 3),
+        ("what prune may take", lambda s: forgettable(s, 30), 3),
+        ("prune half, counted only", lambda s: prune(s, ids[len(ids) // 2 :]), 0),
+        ("check of the whole store", lambda s: upkeep.check(url), 0),
+        *([("backup, verified", lambda s: upkeep.backup(url), 0)] if sqlite else []),
+        ("prune half, and compact", lambda s: prune(s, ids[len(ids) // 2 :], dry=False), 0),
     ]
 
 
 def timed(url: str, act: Callable[[Store], object], repeats: int) -> tuple[float, float]:
     """Median seconds by the clock, and of this process' CPU."""
     seconds, cpu = [], []
-    for _ in range(repeats):
+    for i in range(repeats + 1):
         with Store(url) as store:
             began, busy = time.perf_counter(), time.process_time()
             act(store)
-            seconds.append(time.perf_counter() - began)
-            cpu.append(time.process_time() - busy)
+            if i or not repeats:
+                seconds.append(time.perf_counter() - began)
+                cpu.append(time.process_time() - busy)
+        plt.close("all")
     return statistics.median(seconds), statistics.median(cpu)
 
 
@@ -216,14 +231,14 @@ def database(kind: str, number: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("counts", type=int, nargs="*", default=[10_000, 100_000])
-    parser.add_argument("--postgres", action="store_true", help="measure a Postgres server as well")
+    parser.add_argument("--on", nargs="*", choices=["sqlite", "postgres"], default=["sqlite"])
     parser.add_argument("--url", help="a store that was filled before: ask only")
     given = parser.parse_args()
     if given.url:
         asked(given.url)
         return
     table: dict[str, dict[str, float]] = {}
-    for kind in ("sqlite", "postgres") if given.postgres else ("sqlite",):
+    for kind in given.on:
         for count in given.counts:
             print(f"{kind}, {count:,} rows", flush=True)
             with database(kind, count) as url:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import re
+import shutil
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from llmlab.monitor.slots import KIND
 from llmlab.store import Store
 from llmlab.testing import ProviderServer
 from llmlab.types import Sample
+from tests.disks import small_disk
 from tests.monitor.world import START, Answering, model, nights, questions
 
 
@@ -110,23 +112,20 @@ def test_budget_of_a_round_covers_the_canary_too(store):
     assert store.runs()["cost"].sum() <= 0.045 + 1e-9
 
 
-def test_disk_that_is_full_stops_the_round_and_the_next_call_goes_on(store, monkeypatch):
+def test_disk_that_is_full_stops_the_round_and_the_next_call_goes_on(tmp_path):
     answering = Answering()
-    watch = lab.monitor({"assistant": model(answering, seconds=0.003)}, questions(200), store=store, canary=False)
-    save, left = store.save_answers, [1]
-
-    def full(records):
-        left[0] -= 1
-        if left[0] < 0:
-            raise StoreError("database or disk is full")
-        save(records)
-
-    monkeypatch.setattr(store, "save_answers", full)
-    with pytest.raises(StoreError, match="full"):
-        watch.run(START)
-    monkeypatch.setattr(store, "save_answers", save)
-    assert watch.run(START + timedelta(minutes=5)).round.slot == "2026-01-01T06:00:00Z"
-    assert len(watch.rounds()) == 1 and np.isfinite(watch.rounds()[0].series[0].scores).all()
+    with small_disk(tmp_path, "2m") as disk, Store(f"sqlite:///{disk / 'runs.db'}") as store:
+        watch = lab.monitor({"assistant": model(answering, seconds=0.003)}, questions(400), store=store, canary=False)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 150_000))
+        with pytest.raises(StoreError, match="full"):
+            watch.run(START)
+        before = answering.asked
+        assert 0 < before < 400 and watch.rounds() == []
+        ballast.unlink()
+        assert watch.run(START + timedelta(minutes=5)).round.slot == "2026-01-01T06:00:00Z"
+        assert len(watch.rounds()) == 1 and np.isfinite(watch.rounds()[0].series[0].scores).all()
+        assert answering.asked < 400 + before  # what was stored is not asked again
 
 
 def test_round_that_is_done_is_not_run_again(store):

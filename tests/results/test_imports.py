@@ -276,3 +276,21 @@ def test_command_imports_several_files(tmp_path: Path):
     assert done.output.count("`llmlab show ") == 2
     with Store(where[1]) as store:
         assert list(store.runs()["project"]) == ["old", "old"]
+
+
+def test_imported_runs_join_the_history_of_a_watch(tmp_path: Path, store: Store):
+    watch = lab.monitor(name="nightly", store=store)
+    for night in range(3):
+        right = [float(doc % 4 > 0 and not (night == 2 and doc % 2)) for doc in range(60)]
+        lines = [sample(doc, exact_match=right[doc]) for doc in range(60)]
+        lines += [sample(doc, filter="flexible", exact_match=1.0) for doc in range(60)]
+        (samples, _) = write_lm_eval(tmp_path / f"{night}", lines, date=1772600767.0 + 86400 * night)
+        named = samples.rename(samples.with_name(f"samples_stones_2026-03-{4 + night:02}T05-06-07.890123.jsonl"))
+        (run,) = import_results(named, store, model="tiny")
+        check = watch.adopt(run)
+    fallen = [f for f in check.findings if f.kind == "score"]
+    assert [(f.model, f.benchmark) for f in fallen] == [("tiny", "stones (lm-eval/strict-match)")]
+    assert [f"{at:%d}" for at in watch.history().frame["at"].unique()] == ["04", "05", "06"]
+    assert lab.monitor(name="nightly", store=store).report(tmp_path / "r.md").read_text().count("stones")
+    with pytest.raises(DataError, match=r"has a round of 2026-03-06.*Adopt runs in the order of their dates"):
+        watch.adopt(watch.rounds()[0].run)

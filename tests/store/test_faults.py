@@ -16,6 +16,7 @@ import pytest
 from llmlab.errors import StoreError
 from llmlab.store import Store
 from llmlab.store.tables import VERSION_TABLE
+from tests.disks import small_disk
 from tests.store.rows import answer, row
 
 
@@ -146,28 +147,21 @@ def test_database_that_cannot_grow_keeps_what_it_has(path: Path):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path, "1m") as made:
+        yield made
 
 
-def test_full_disk_loses_nothing_that_was_stored(small_disk: Path):
+def test_full_disk_loses_nothing_that_was_stored(disk: Path):
     stored = []
-    with Store(f"sqlite:///{small_disk / 'runs.db'}") as store:
+    with Store(f"sqlite:///{disk / 'runs.db'}") as store:
         with pytest.raises(StoreError, match=r"the disk (is full|reports an error or is full)"):
             for i in range(1000):
                 store.save_answers([answer(f"k{i}", "x" * 5000)])
                 stored.append(f"k{i}")
         assert len(stored) > 10
         assert store.answers([f"k{i}" for i in range(1000)]).keys() == set(stored)
-    with Store(f"sqlite:///{small_disk / 'runs.db'}") as store:
+    with Store(f"sqlite:///{disk / 'runs.db'}") as store:
         assert store.answers([f"k{i}" for i in range(1000)]).keys() == set(stored)
 
 

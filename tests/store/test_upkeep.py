@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from llmlab.errors import StoreError
 from llmlab.store import Store, schema, upkeep
 from llmlab.store.engine import parsed
 from llmlab.store.tables import HEAD
+from tests.disks import small_disk
 from tests.store.rows import answer, row
 
 
@@ -119,21 +119,15 @@ def test_backup_never_replaces_a_file(path: Path, tmp_path: Path):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path, "64k") as made:
+        yield made
 
 
-def test_backup_onto_a_disk_that_fills_leaves_nothing_behind(path: Path, small_disk: Path):
+def test_backup_onto_a_disk_that_fills_leaves_nothing_behind(path: Path, disk: Path):
     with pytest.raises(StoreError, match=r"no backup was made at .*full.* Free space or name another place"):
-        upkeep.backup(f"sqlite:///{path}", small_disk / "copy.db")
-    assert list(small_disk.iterdir()) == []
+        upkeep.backup(f"sqlite:///{path}", disk / "copy.db")
+    assert list(disk.iterdir()) == []
 
 
 def test_older_store_is_copied_then_migrated(tmp_path: Path):
