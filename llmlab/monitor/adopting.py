@@ -40,7 +40,8 @@ def adopt(watch: Watch, run: str) -> Round:
             watch.store.documents.claim("watch.items", f"{watch.name}/{one.hash}", one.to_document())
         made = Round(
             slot, noted["created"].to_pydatetime(), run=run, series=series_of(frame, items),
-            versions=noted["versions"] or {}, cost=float(frame["cost"].sum(skipna=False)), seconds=float(noted["seconds"]),
+            versions=noted["versions"] or {}, cost=float(frame["cost"].sum(skipna=False)),
+            seconds=float(noted["seconds"]),
             notes=("adopted: this run was not made by the watch",),
         )  # fmt: skip
         ours.finish({**made.to_document(), "owner": ours.owner, "until": 0.0})

@@ -5,7 +5,6 @@ SQL text holds no lone surrogates and no NUL, SQLite turns NaN into NULL and doe
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import math
@@ -75,8 +74,12 @@ def _decoded(values: Sequence[Any], read: _Read) -> list[Any]:
     if read is json.loads:
         # few different ones, such as the options of a model; each row gets a copy
         known = {text: json.loads(text) for text in set(values) if text is not None}
-        return [None if text is None else copy.copy(known[text]) for text in values]
+        return [None if text is None else _own(known[text]) for text in values]
     return [None if v is None else read(v) for v in values]
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if isinstance(value, dict | list) else value
 
 
 def to_json(value: Any) -> str:
