@@ -14,6 +14,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable
+from numbers import Real
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -188,9 +189,9 @@ class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as b
         return self.worst or self.most()
 
 
-def check_budget(budget: float) -> None:
+def check_budget(budget: object) -> None:
     """Refuse what is no amount of money."""
-    if not (budget >= 0 and math.isfinite(budget)):
+    if not (isinstance(budget, Real) and float(budget) >= 0 and math.isfinite(float(budget))):
         raise ValueError(f"a budget is a finite number of US dollars, 0 or more; got {budget!r}")
 
 

@@ -86,7 +86,7 @@ def test_free_calls_pass_a_budget_of_zero():
     assert spending.calls == 1
 
 
-@pytest.mark.parametrize("budget", [-1, NAN, math.inf])
+@pytest.mark.parametrize("budget", [-1, NAN, math.inf, "5"])
 def test_budget_must_be_an_amount_of_money(budget: float):
     with pytest.raises(ValueError, match="a budget is a finite number of US dollars, 0 or more"):
         ledger(budget=budget)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import CodeType
 from typing import Any, ClassVar
 
 from llmlab import ledger
@@ -351,15 +352,23 @@ def describe(f: Any) -> Any:
     """What the response cache knows a function by: its own `identity()`, else its code and closure as text."""
     if hasattr(f, "identity"):
         return f.identity()
-    import inspect
-
-    try:
-        source = inspect.getsource(f)
-    except (OSError, TypeError):
+    source = _source(f.__code__) if hasattr(f, "__code__") else None
+    if source is None:
         source = repr(f)
     closure = [repr(cell.cell_contents) for cell in getattr(f, "__closure__", None) or ()]
     defaults = repr(getattr(f, "__defaults__", None))
     return re.sub(r" at 0x[0-9a-f]+", "", "\n".join([_name_of(f), source, defaults, *closure]))
+
+
+@functools.lru_cache(maxsize=256)
+def _source(code: CodeType) -> str | None:
+    # read once: reading and parsing the file takes longer than all else that an answer from the store needs
+    import inspect
+
+    try:
+        return inspect.getsource(code)
+    except OSError:
+        return None
 
 
 def with_trace(response: Response, trace: Sequence[Response]) -> Response:

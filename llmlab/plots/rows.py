@@ -65,7 +65,7 @@ def finish(ax: Axes, groups: Sequence[Group], right: Sequence[tuple[float, str]]
     margin = _label_inches(ax)
     width, height = margin + _PLOT_INCHES + _RIGHT_INCHES, _ROW_INCHES * (groups[-1].rows[-1].y + 1.4)
     lines = theme.wrapped(title, width)
-    above, below = 0.15 + 0.24 * len(lines) if title else 0.1, 0.75
+    above, below = 0.15 + 0.24 * len(lines) if title else 0.1, 0.35 + 0.2 * max(2, ax.get_xlabel().count("\n") + 1)
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.set_size_inches(width, above + height + below)

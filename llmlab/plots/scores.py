@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _KEYS = ("benchmark", "benchmark_version", "protocol", "metric")
 
 
-def scores(frame: pd.DataFrame, title: str | None = None, ax: Axes | None = None) -> Axes:
+def scores(frame: pd.DataFrame, title: str | None = None, note: str = "", ax: Axes | None = None) -> Axes:
     """Scores in per cent with their intervals.
 
     Args:
@@ -22,6 +22,7 @@ def scores(frame: pd.DataFrame, title: str | None = None, ax: Axes | None = None
             and where known chance (dashed line) and low_if_all_wrong, high_if_all_right (dotted, where lost answers
             could move the score by more than 2 points).
         title: the finding; made from the table when None.
+        note: what else to say below, such as the cost.
         ax: where to draw; None makes a figure.
 
     Different protocols and versions stand in groups of their own.
@@ -39,8 +40,9 @@ def scores(frame: pd.DataFrame, title: str | None = None, ax: Axes | None = None
                 _dot(ax, row, *look[row.line["model"]])
         _limits(ax, frame)
         texts = [(row.y, _percent(row.line["score"])) for group in groups for row in group.rows]
-        lost = "\ndotted: had all lost answers been wrong … right" if _lost(frame) else ""
-        ax.set_xlabel(f"score in per cent, with 95 % interval{lost}", loc="left")
+        lost = "dotted: had all lost answers been wrong … right" if _lost(frame) else ""
+        said = filter(None, ["score in per cent, with 95 % interval", lost, note])
+        ax.set_xlabel("\n".join(said), loc="left")
         return rows.finish(ax, groups, texts, _title(frame) if title is None else title, own)
 
 

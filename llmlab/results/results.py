@@ -201,7 +201,13 @@ class Results:
         """Scores with intervals, chance and n; the title says what they show."""
         from llmlab import plots
 
-        return plots.scores(self.summary(), title=self.finding(), ax=ax)
+        summary = self.summary()
+        costs = summary.groupby("model", sort=False)["cost"].apply(lambda c: c.sum(skipna=False))
+        each = [f"{model} {display.dollars(cost)}" for model, cost in costs.items()]
+        if len(each) > 3:
+            each = [f"{display.dollars(costs.sum(skipna=False))} for {len(each)} models"]
+        note = f"cost: {', '.join(each)}" if costs.notna().any() else ""
+        return plots.scores(summary, title=self.finding(), note=note, ax=ax)
 
     def frontier(self, benchmark: str | None = None, ax: Axes | None = None) -> Axes:
         """Score against cost per 1000 answers, with intervals on both, and the line of the best choices."""
