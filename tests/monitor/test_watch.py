@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import json
 import re
 import shutil
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,6 +15,7 @@ import pytest
 import llmlab as lab
 from llmlab.errors import BadRequest, DataError, StoreError, UnknownName
 from llmlab.models.scripted import Scripted
+from llmlab.monitor.rounds import Round, Series
 from llmlab.monitor.slots import KIND
 from llmlab.store import Store
 from llmlab.testing import ProviderServer
@@ -390,3 +392,22 @@ def test_wrong_values_are_named_with_their_field():
         lab.monitor(alpha=5, store="sqlite://")
     with pytest.raises(DataError, match="name: "):
         lab.monitor(name="a/b", store="sqlite://")
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[], [1, 0, np.nan], [1e-4] * 3, [np.nan] * 2, [1 / 3, 1, 0], [1e-9, 3e5, np.nan], [0.000123456, 0.000123457]],
+)
+def test_numbers_of_a_round_come_back_with_seven_digits(numbers):
+    series = Series("m", "facts", "generate", "score", "h", {"score": np.array(numbers, dtype=float)})
+    made = Round("2026-01-01T06:00:00Z", START, series=(series,))
+    (back,) = Round.from_document(json.loads(json.dumps(made.to_document()))).series
+    assert back.scores == pytest.approx(np.array(numbers, dtype=float), rel=1e-7, nan_ok=True)
+
+
+def test_numbers_of_older_rounds_are_read():
+    body = Round("2026-01-01T06:00:00Z", START, series=(Series("m", "b", "p", "s", "h", {}),)).to_document()
+    body["series"][0]["numbers"] = {"score": [0.5, None, 1], "cost": {"all": 0.25, "n": 2}}
+    (series,) = Round.from_document(body).series
+    assert series.scores == pytest.approx([0.5, np.nan, 1.0], nan_ok=True)
+    assert list(series.numbers["cost"]) == [0.25, 0.25]
