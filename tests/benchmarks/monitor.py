@@ -8,6 +8,16 @@ over items (mean 0.7), anew every night. After 14 nights of history the first se
 nights follow. Every rule sees the same answers. "first night": it speaks on the first night after the drop. "ever": it
 speaks in the 14 nights (with a drop of 0: a false alarm of the watch). "delay": nights until it speaks, the median of
 those that do, 1 for the first night.
+
+Measured, 1 series, 300 trials: ever in 14 nights (95 %), and the delay in nights.
+
+| drop, points | 0 | 2 | 4 | 8 |
+|---|---|---|---|---|
+| 2 points below last night | 99 % [97, 100] | 99 %, 2 | 99 %, 1 | 100 %, 1 |
+| 5 points below last night | 25 % [20, 30] | 28 %, 5 | 49 %, 1 | 92 %, 1 |
+| mean - 3 sigma | 5.0 % [3.1, 8.1] | 29 %, 3 | 57 %, 2 | 98 %, 1 |
+| McNemar against last night | 44 % [38, 49] | 51 %, 4 | 68 %, 1 | 97 %, 1 |
+| llmlab, Holm or BH | 2.3 % [1.1, 4.7] | 46 % [41, 52], 6 | 99 % [98, 100], 3 | 100 % [99, 100], 1 |
 """
 
 from __future__ import annotations
