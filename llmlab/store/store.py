@@ -174,8 +174,8 @@ class Store:
             self._prompts.clear()
         self._prompts.update(new)
 
-    def results(self, run: str | None = None) -> list[dict[str, Any]]:
-        """The rows of a run, the latest when None, in the order they were first stored."""
+    def results(self, run: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """The rows of a run, the latest when None, in the order they were first stored; the first `limit` of them."""
         with self._reading() as connection:
             if run is None:
                 run = connection.execute(statements.latest_run()).scalar()
@@ -183,7 +183,7 @@ class Store:
                     raise StoreError(f"the store {self._name} has no runs yet; `lab.evaluate` makes one")
             else:
                 self._place(connection, run)
-            return _decoded_rows(connection.execute(statements.rows_of(run)))
+            return _decoded_rows(connection.execute(statements.rows_of(run).limit(limit)))
 
     def runs(self, words: str = "", last: int | None = None, before: str | None = None) -> pd.DataFrame:
         """Runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost, ...

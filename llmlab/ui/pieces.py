@@ -19,14 +19,43 @@ from llmlab.results import display
 if TYPE_CHECKING:
     from llmlab.store import Store
 
-_STYLE = (Path(__file__).parent / "assets" / "panels.css").read_text(encoding="utf-8")
+SHOWN = 200
+"""Runs or samples to choose from at a time: a longer list is slow to send, and nobody scrolls it; filter it."""
+ROWS = 10_000
+"""Answers that a page reads at most: more take more than a second, and pages say what they left out."""
+STYLE = (Path(__file__).parent / "assets" / "panels.css").read_text(encoding="utf-8")
 
 
-def panel(title: str, *parts: w.Widget) -> w.VBox:
+class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Parts below each other; where no widget can be shown (yet, or in a saved notebook), their words are."""
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        shown: dict[str, Any] = super()._repr_mimebundle_(**options)
+        return {**shown, "text/html": still(self)}
+
+
+def panel(title: str, *parts: w.Widget) -> Panel:
     """A panel: its style, a heading, and its parts below each other."""
-    box = w.VBox([w.HTML(f"<style>{_STYLE}</style>"), w.HTML(f"<h2>{escaped(title)}</h2>"), *parts])
+    box = Panel([w.HTML(f"<style>{STYLE}</style>"), w.HTML(f"<h1>{escaped(title)}</h1>"), *parts])
     box.add_class("llmlab-panel")
     return box
+
+
+def still(widget: w.Widget) -> str:
+    """HTML of a widget as it is now, with fields and buttons that do nothing."""
+    if getattr(widget.layout, "display", None) == "none":
+        return ""
+    kinds = " ".join(getattr(widget, "_dom_classes", ()))
+    label = getattr(widget, "description", "")
+    if isinstance(widget, w.HTML):
+        return f'<div class="widget-html">{widget.value}</div>'
+    if isinstance(widget, w.Box):
+        return f'<div class="{kinds}">{"".join(map(still, widget.children))}</div>'
+    if isinstance(widget, w.Button):
+        return f'<button class="widget-button" disabled>{escaped(label)}</button>'
+    value = getattr(widget, "label", getattr(widget, "value", "")) or ""  # a dropdown's label is what it shows
+    shown = f'<input disabled value="{escaped("" if isinstance(value, tuple) else value)}">' if label else ""
+    return f'<div class="{kinds}"><span class="widget-label">{escaped(label)}</span>{shown}</div>'
 
 
 def row(*parts: w.Widget) -> w.Box:

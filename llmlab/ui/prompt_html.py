@@ -9,20 +9,22 @@ from llmlab.results.display import dollars, visible
 from llmlab.results.display import seconds as duration
 from llmlab.results.words import difference
 from llmlab.types import Response
+from llmlab.ui import pieces
 
 _STYLE = """
-.llmlab-card { border: 1px solid #c9ced6; border-radius: 6px; padding: 6px 10px; margin: 4px; }
+.llmlab-card { border: 1px solid var(--line); border-radius: 6px; padding: 6px 10px; margin: 4px; }
 .llmlab-said { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.45; min-height: 3em; max-height: 28em;
   overflow-y: auto; }
-.llmlab-facts { color: #6a7079; font-size: 90%; line-height: 1.4; }
-.llmlab-failed { color: #b00020; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.4; }
-.llmlab-said del { background: #f6dccb; } .llmlab-said ins { background: #cfe5f3; text-decoration: none; }
+.llmlab-facts { opacity: .75; font-size: 90%; line-height: 1.4; }
+.llmlab-failed { color: var(--bad); white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.4; }
+.llmlab-said del { background: #f6dccb; color: #1b1f24; }
+.llmlab-said ins { background: #cfe5f3; color: #1b1f24; text-decoration: none; }
 """
 
 
 def style_html() -> str:
     """Looks of the parts below."""
-    return f"<style>{_STYLE}</style>"
+    return f"<style>{pieces.STYLE}{_STYLE}</style>"
 
 
 def answer_html(text: str, other: str | None = None) -> str:

@@ -19,6 +19,7 @@ from llmlab.models.base import Model
 from llmlab.models.registry import model as make_model
 from llmlab.models.together import streams
 from llmlab.types import Request, Response, digest
+from llmlab.ui import pieces
 from llmlab.ui.prompt_card import Card, label
 from llmlab.ui.prompt_html import answer_html, note_html, style_html
 from llmlab.ui.prompt_suite import template_of, typable, write_suite
@@ -52,8 +53,10 @@ class PromptTester(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._asking: threading.Thread | None = None
         self._stop = threading.Event()
         self._controls(text, source)
-        super().__init__([ipw.HTML(style_html()), self._form(), self.note, self.answers, self._preference()])
-        self.add_class("llmlab-prompts")
+        super().__init__(
+            [ipw.HTML(f"{style_html()}<h1>Prompts</h1>"), self._form(), self.note, self.answers, self._preference()]
+        )
+        self.add_class("llmlab-panel")
 
     def __repr__(self) -> str:
         return f"PromptTester({', '.join(self.models.value)})"
@@ -61,25 +64,22 @@ class PromptTester(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
     # -- controls -------------------------------------------------------------------------------------------------
 
     def _controls(self, text: str, source: str) -> None:
-        wide = ipw.Layout(width="auto")
-        self.models = ipw.SelectMultiple(options=tuple(self._given), rows=min(8, max(3, len(self._given))), layout=wide)
+        field = pieces.field
+        rows = min(8, max(3, len(self._given)))
+        self.models = field(ipw.SelectMultiple, "Models (Ctrl or ⌘ for several)", options=tuple(self._given), rows=rows)
         self.models.value = tuple(self._given)[:2]
-        self.prompt = ipw.Textarea(text, placeholder="the prompt: {{ input }} of the template", layout=wide, rows=3)
-        self.system = ipw.Textarea(
-            "", placeholder="system prompt (the template's own comes first)", layout=wide, rows=1
-        )
-        self.library = ipw.Dropdown(options=(_OWN, *typable()), description="template", layout=wide)
-        self.source = ipw.Textarea(source, layout=wide, rows=4)
+        self.prompt = field(ipw.Textarea, "Prompt: {{ input }} of the template", value=text, rows=3)
+        self.system = field(ipw.Textarea, "System prompt (the template's own comes first)", rows=1)
+        self.library = field(ipw.Dropdown, "Template", options=(_OWN, *typable()))
+        self.source = field(ipw.Textarea, "Text of the template", value=source, rows=3)
         self.variables = ipw.VBox([])
-        self.temperature = ipw.BoundedFloatText(0.0, min=0.0, max=2.0, step=0.1, description="temperature")
-        self.max_tokens = ipw.BoundedIntText(128, min=1, max=32_000, description="max_tokens")
-        for box in (self.temperature, self.max_tokens):
-            box.layout, box.style.description_width = ipw.Layout(width="180px"), "initial"
+        self.temperature = field(ipw.BoundedFloatText, "Temperature", value=0.0, min=0.0, max=2.0, step=0.1)
+        self.max_tokens = field(ipw.BoundedIntText, "Tokens at most", value=128, min=1, max=32_000)
         self.blind = ipw.Checkbox(False, description="hide who answers", indent=False, layout=ipw.Layout(width="auto"))
         self.ask = ipw.Button(description="Ask", button_style="primary", icon="play")
         self.cancel = ipw.Button(description="Stop", icon="stop", disabled=True)
-        self.path = ipw.Text("prompts.suite.yaml", layout=ipw.Layout(width="220px"))
-        self.expected = ipw.Text(placeholder="must contain (optional)", layout=ipw.Layout(width="220px"))
+        self.path = field(ipw.Text, "Suite file", value="prompts.suite.yaml")
+        self.expected = field(ipw.Text, "Answer must contain", placeholder="optional")
         self.save = ipw.Button(description="Save as suite", icon="save")
         self.note = ipw.HTML()
         self.answers = ipw.HBox([], layout=ipw.Layout(flex_flow="row wrap", align_items="stretch"))
@@ -91,18 +91,17 @@ class PromptTester(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._read_variables()
 
     def _form(self) -> ipw.Widget:
-        left = ipw.VBox([label("models"), self.models], layout=ipw.Layout(flex="1 1 220px", min_width="200px"))
-        right = [label("prompt"), self.prompt, self.system, self.library, self.source, self.variables]
+        left = ipw.VBox([self.models], layout=ipw.Layout(flex="1 1 220px", min_width="200px"))
+        right = [self.prompt, self.system, self.library, self.source, self.variables]
         form = ipw.HBox(
             [left, ipw.VBox(right, layout=ipw.Layout(flex="3 1 420px", min_width="280px"))],
-            layout=ipw.Layout(flex_flow="row wrap"),
+            layout=ipw.Layout(flex_flow="row wrap", overflow="visible"),
         )
-        row = ipw.Layout(flex_flow="row wrap")
-        options = ipw.HBox([self.temperature, self.max_tokens, self.blind, self.ask, self.cancel], layout=row)
-        return ipw.VBox([form, options, ipw.HBox([self.path, self.expected, self.save], layout=row)])
+        options = pieces.row(self.temperature, self.max_tokens, self.blind, self.ask, self.cancel)
+        return ipw.VBox([form, options, pieces.row(self.path, self.expected, self.save)])
 
     def _preference(self) -> ipw.Widget:
-        self.first, self.second = (ipw.Dropdown(options=(), layout=ipw.Layout(width="200px")) for _ in range(2))
+        self.first, self.second = (pieces.field(ipw.Dropdown, side, options=()) for side in ("Left", "Right"))
         names = ("left is better", "equal", "right is better")
         self.prefer = {value: ipw.Button(description=name) for value, name in zip((0, None, 1), names, strict=True)}
         for value, button in self.prefer.items():
@@ -110,7 +109,7 @@ class PromptTester(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.difference = ipw.HTML()
         for box in (self.first, self.second):
             box.observe(lambda _: self._show_difference(), "value")
-        row = ipw.HBox([self.first, *self.prefer.values(), self.second], layout=ipw.Layout(flex_flow="row wrap"))
+        row = pieces.row(self.first, *self.prefer.values(), self.second)
         self.preference = ipw.VBox([label("word by word: what the right answer has instead"), row, self.difference])
         self.preference.layout.display = "none"
         return self.preference
@@ -128,8 +127,7 @@ class PromptTester(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return
         self.note.value = ""
         known = {box.description: box for box in self.variables.children}
-        wide = ipw.Layout(width="auto")
-        self.variables.children = [known.get(n) or ipw.Text(description=n, layout=wide) for n in names]
+        self.variables.children = [known.get(n) or pieces.field(ipw.Text, n) for n in names]
 
     # -- asking ---------------------------------------------------------------------------------------------------
 

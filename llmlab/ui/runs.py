@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from llmlab.store import Store
 
-_SHOWN = 200
-"""Runs or samples to choose from at a time: a longer list is slow to send, and nobody scrolls it; filter it."""
 _VERDICTS = ("all", "failed", "truncated", "empty", "refused", "unparsable", "shortened", "wrong")
 
 
@@ -62,17 +60,21 @@ class _Browser:
 
     def _list(self) -> None:
         with pieces.said(self.notice), pieces.reading(self.store) as source:
-            found = source.runs(self.wanted.value, last=_SHOWN)
+            found = source.runs(self.wanted.value, last=pieces.SHOWN)
             self.listing.value = lines(found.head(20)) if len(found) else _nothing(self.wanted.value)
-            pieces.offer(self.run, [(_label(row), row["id"]) for row in _listed(found)])
+            pieces.offer(self.run, [(label(row), row["id"]) for row in listed(found)])
 
     def _open(self) -> None:
         self.results = None
         with pieces.said(self.notice):
             if self.run.value is not None:
                 with pieces.reading(self.store) as source:
-                    self.results = Results(source.results(self.run.value))
-            self.summary.value = self.results._repr_html_() if self.results is not None and len(self.results) else ""
+                    rows = source.results(self.run.value, pieces.ROWS)
+                self.results = Results(rows)
+                part = pieces.paragraph(_part(self.run.value), "muted") if len(rows) == pieces.ROWS else ""
+                self.summary.value = part + self.results._repr_html_() if rows else _waiting()
+            else:
+                self.summary.value = ""
         self._samples()
 
     def _samples(self) -> None:
@@ -80,7 +82,7 @@ class _Browser:
         if self.results is not None:
             kind = self.kind.value
             rows = self.results.samples if kind == "all" else self.results.failures(kind)
-            pairs = rows[["benchmark", "sample"]].drop_duplicates().head(_SHOWN)
+            pairs = rows[["benchmark", "sample"]].drop_duplicates().head(pieces.SHOWN)
             options = [(f"{b} · {s}", (b, s)) for b, s in pairs.itertuples(index=False)]
         pieces.offer(self.sample, options)
         self._show()
@@ -109,17 +111,30 @@ def lines(found: pd.DataFrame) -> str:
             row["status"],
             row["project"],
         ]
-        for row in _listed(found)
+        for row in listed(found)
     ]
     return pieces.table(headers, rows, right=(3, 4))
 
 
-def _listed(found: pd.DataFrame) -> list[dict[str, Any]]:
+def listed(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Runs as dicts with their id."""
     return records(found.reset_index() if found.index.name else found)
 
 
-def _label(run: dict[str, Any]) -> str:
+def label(run: dict[str, Any]) -> str:
+    """How a run is called in a list to choose from."""
     return f"{run['created']:%Y-%m-%d %H:%M:%S} · {', '.join(run['models'])} · {', '.join(run['benchmarks'])}"
+
+
+def _part(run: str) -> str:
+    return (
+        f"The first {pieces.ROWS:,} answers of this run are shown and summed up here. All of them: "
+        f"lab.Results(lab.Store().results({run!r}))."
+    )
+
+
+def _waiting() -> str:
+    return pieces.paragraph("This run has no answers yet.", "muted")
 
 
 def _nothing(wanted: str) -> str:

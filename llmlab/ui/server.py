@@ -19,16 +19,16 @@ _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:* data: blob:; "
     "frame-ancestors 'self'; form-action 'self'"
 )
-_TORNADO = {
-    "headers": {"Content-Security-Policy": _POLICY},
-    # a page that is closed ends its kernel by a POST which cannot carry the XSRF token and would be refused;
-    # other sites are kept out by the cookie, which they cannot send
-    "disable_check_xsrf": True,
-}
+_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
+"""What draws our widgets. Others that are installed load for nothing, and some want another JupyterLab than Voilà's."""
 
 
 def serve(
-    port: int = 8866, token: str | None = None, store: str | None = None, ready: Callable[[str], None] = print
+    port: int = 8866,
+    token: str | None = None,
+    store: str | None = None,
+    ready: Callable[[str], None] = print,
+    linger: int = 60,
 ) -> None:
     """Serve the pages on loopback until Ctrl-C.
 
@@ -37,12 +37,12 @@ def serve(
         token: what a visitor must show; None makes one.
         store: SQLAlchemy URL of the results database; None is the default store.
         ready: gets the address of the first page, which holds the token, once it can be visited.
+        linger: seconds for which a closed page is kept, so that a window that lost its connection finds it again. A
+            benchmark that was started in it is carried on to its end first.
 
     Raises:
         DataError: when the port is taken, or the token is empty.
     """
-    from voila.app import Voila  # type: ignore[import-untyped]
-
     if token == "":
         raise DataError("the token is empty: everybody on this machine could read the store; leave it out to get one")
     token = token or secrets.token_urlsafe(24)
@@ -52,41 +52,60 @@ def serve(
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(_HERE / "template"), os.environ.get("JUPYTER_PATH")])
     )
-    address = f"http://127.0.0.1:{port}/voila/render/home.ipynb?token={token}"
+    from llmlab.ui import kernels
+
+    kernels.warm_up()  # while Voilà is imported here
+    _server(f"http://127.0.0.1:{port}/voila/render/home.ipynb?token={token}", ready).launch_instance(
+        argv=[], config_file_paths=[], config=_config(port, token, linger)
+    )
+
+
+def _server(address: str, ready: Callable[[str], None]) -> Any:
+    from tornado.web import RequestHandler
+    from voila.app import Voila  # type: ignore[import-untyped]
+
+    class Left(RequestHandler):
+        """A page says that it was left. It ends when nobody came back for some time, and not in the middle of a run."""
+
+        def check_xsrf_cookie(self) -> None:
+            """Such a message carries none, and does nothing."""
+
+        def post(self, _: str) -> None:
+            self.set_status(204)
 
     class Server(Voila):  # type: ignore[misc]  # Voilà has no types
         def launch_browser(self) -> None:
             ready(address)
 
-    Server.launch_instance(argv=[], config_file_paths=[], **_settings(port, token))
+        def init_handlers(self) -> list[Any]:
+            return [(rf"{self.server_url}voila/api/shutdown/(.*)", Left), *super().init_handlers()]
+
+    return Server
 
 
-def _settings(port: int, token: str) -> dict[str, Any]:
-    from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+def _config(port: int, token: str, linger: int) -> Any:
     from traitlets.config import Config
 
-    here = str(Path.cwd())
-
-    class Kernels(AsyncMappingKernelManager):
-        """Kernels that work in the folder where the command was given: paths and its `.env` mean the same there."""
-
-        def cwd_for_path(self, path: str, **_: Any) -> str:
-            return here
+    from llmlab.ui.kernels import FORKS, Kernels
 
     config = Config()
     config.IdentityProvider.cookie_options = {"SameSite": "Strict"}
     config.Voila.update(
         ip="127.0.0.1", port=port, port_retries=0, token=token, open_browser=True, root_dir=str(_HERE / "pages"),
-        tornado_settings=_TORNADO, log_level="ERROR",
+        tornado_settings={"headers": {"Content-Security-Policy": _POLICY}}, log_level="ERROR",
     )  # fmt: skip
     config.VoilaConfiguration.update(
         template="llmlab",
         multi_kernel_manager_class=Kernels,
-        preheat_kernel=True,
+        preheat_kernel=not FORKS,  # a fork is as warm, and new: what it shows is of now
         default_pool_size=1,
-        strip_sources=True,
+        show_tracebacks=True,  # what goes wrong before a panel is there is for the owner of this machine to see
+        extension_allowlist=_EXTENSIONS,
     )
-    return {"config": config}
+    if FORKS:
+        config.KernelManager.transport = "ipc"  # for this user alone
+    config.MappingKernelManager.update(cull_idle_timeout=linger, cull_interval=max(1, linger // 6))
+    return config
 
 
 def _free(port: int) -> int:
