@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -32,7 +31,7 @@ _QUIET = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 NASTY = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> ok'
-PATIENCE = 40_000
+PATIENCE = 120_000
 LOUD = ("warning", "error")
 LOCAL = ("data:", "blob:")
 LINGER = 4
@@ -80,7 +79,7 @@ def address(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             assert found, (folder / "log").read_text()
             yield found.group()
         finally:
-            page.send_signal(signal.SIGINT)
+            page.terminate()
             page.communicate(timeout=60)
             killer.cancel()
     token = found.group().partition("token=")[2]
@@ -198,7 +197,7 @@ def test_run_with_markup_is_text_from_the_list_to_the_trace(visit: Visit) -> Non
         assert page.locator("img[src=x]").count() == 0
         page = visit.open("compare")
         page.get_by_label("Model", exact=True).select_option("scripted/b")
-        page.get_by_label("Baseline").select_option(f"scripted/{NASTY}")
+        page.get_by_label("Baseline", exact=True).select_option(f"scripted/{NASTY}")
         page.locator(".jupyter-widgets").get_by_text("scripted/b").first.wait_for()
 
 
@@ -206,9 +205,9 @@ def test_run_with_markup_is_text_from_the_list_to_the_trace(visit: Visit) -> Non
 def test_benchmark_goes_on_when_its_page_is_closed_and_then_the_kernel_ends(visit: Visit, store: str) -> None:
     page = visit.open("runs")
     kernel = visit.kernel(page)
-    page.get_by_label("Models").fill("micro/base")
-    page.get_by_label("Benchmarks").fill("micro/gsm8k")
-    page.get_by_label("Items per benchmark").fill("40")
+    page.get_by_label("Models", exact=True).fill("micro/base")
+    page.get_by_label("Benchmarks", exact=True).fill("micro/gsm8k")
+    page.get_by_label("Items per benchmark", exact=True).fill("40")
     page.get_by_role("button", name="Start").click()
     page.get_by_text(re.compile("of 40 answers")).first.wait_for()
     page.close()
@@ -234,8 +233,10 @@ def test_two_people_judge_at_once_by_keys_and_their_agreement_is_shown(visit: Vi
     pages = {}
     for name in ("Ann", "Ben"):
         pages[name] = page = visit.open("feedback")
-        page.get_by_label("Run", exact=True).select_option(index=page.get_by_label("Run").locator("option").count() - 1)
-        page.get_by_label("Your name").fill(name)
+        page.get_by_label("Run", exact=True).select_option(
+            index=page.get_by_label("Run", exact=True).locator("option").count() - 1
+        )
+        page.get_by_label("Your name", exact=True).fill(name)
         page.get_by_role("button", name="Begin").click()
         page.get_by_role("group", name="Feedback on answers").focus()
         assert page.locator(".llmlab-answer").get_by_text(NASTY).count() == 2
@@ -257,7 +258,7 @@ def test_two_people_judge_at_once_by_keys_and_their_agreement_is_shown(visit: Vi
 def test_wrong_names_and_missing_keys_are_said_on_the_page(visit: Visit) -> None:
     page = visit.open("runs")
     for model, said in (("micro/smal", "micro/small"), ("openai/gpt-4o-mini", "OPENAI_API_KEY")):
-        page.get_by_label("Models").fill(model)
+        page.get_by_label("Models", exact=True).fill(model)
         page.get_by_role("button", name="Start").click()
         page.locator(".llmlab-bad").get_by_text(said).wait_for()
 
