@@ -36,6 +36,9 @@ def finetune(
     folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the training.")] = None,
     held_out: Annotated[str | None, typer.Option(help="Data to measure the loss on.")] = None,
     unseen: Annotated[list[str] | None, typer.Option(help="Benchmarks that must not be in the data.")] = None,
+    evaluate_on: Annotated[
+        list[str] | None, typer.Option(help="Benchmarks to score at every evaluation (-s evaluate_every=50).")
+    ] = None,
     compare: Annotated[
         list[str] | None, typer.Option("--compare", "-b", help="Benchmarks for before and after; 'target' is held out.")
     ] = None,

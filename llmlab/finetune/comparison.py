@@ -12,6 +12,8 @@ from llmlab.results.comparison import Comparison
 from llmlab.results.frame import records
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -99,7 +101,7 @@ def compare(tuned: FineTune, benchmarks: Sequence[Any] | str, n: int | None, **s
     from llmlab.evaluation.evaluate import evaluate
 
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
-    asked = [target(tuned) if name == TARGET else name for name in names]
+    asked = [target(tuned.folder) if name == TARGET else name for name in names]
     results = evaluate({BEFORE: tuned.base, AFTER: tuned.model}, asked, n, **settings)
     found = BeforeAfter(results)
     tuned._run.update(comparison=found.lines())
@@ -108,18 +110,18 @@ def compare(tuned: FineTune, benchmarks: Sequence[Any] | str, n: int | None, **s
     return found
 
 
-def target(tuned: FineTune) -> Any:
-    """The held-out share of a training's data as a suite: an answer is right when it equals the example's.
+def target(folder: Path) -> Any:
+    """The held-out data in a training's folder as a suite: an answer is right when it equals the example's.
 
     Raises:
         DataError: when nothing was held out.
     """
     from llmlab.benchmarks.suite import suite
 
-    path = tuned.folder / "held_out.jsonl"
+    path = folder / "held_out.jsonl"
     if not path.is_file() or not path.stat().st_size:
         raise DataError(
-            f"{tuned.folder}: no held-out prompts with answers to compare on; train with validation=0.1 or held_out=…, "
+            f"{folder}: no held-out prompts with answers to compare on; train with validation=0.1 or held_out=…, "
             "or name a benchmark or suite file"
         )
     return suite(path, scorer="exact", name="target")

@@ -64,7 +64,9 @@ class Recipe(BaseModel):
 
     evaluate_every: int = Field(0, ge=0, description="steps between losses on the held-out share")
     save_every: int = Field(0, ge=0, description="steps between checkpoints, from which a killed run continues")
-    patience: int = Field(0, ge=0, description="evaluations without a better loss before stopping; 0: never stop early")
+    patience: int = Field(0, ge=0, description="evaluations without a better one before stopping; 0: never stop early")
+
+    best: str = Field("loss", description="what patience and the best checkpoint go by: loss, or one of evaluate_on")
 
     beta: float = Field(0.1, gt=0, description="dpo, kto: how strongly the reference model holds")
     sft_weight: float = Field(0.0, ge=0, description="dpo: weight of the likelihood of chosen answers in the loss")
@@ -86,6 +88,8 @@ class Recipe(BaseModel):
     def _fits_together(self) -> Recipe:
         if self.patience and not self.evaluate_every:
             raise ValueError("patience counts evaluations: set evaluate_every as well")
+        if self.best != "loss" and not self.evaluate_every:
+            raise ValueError("best chooses among evaluations: set evaluate_every as well")
         if self.evaluate_every and not self.validation:
             raise ValueError("evaluate_every needs held-out examples: set validation above 0")
         if self.objective == "grpo" and (self.batch * self.accumulate) % self.group:

@@ -59,7 +59,8 @@ def dataset(source: Source, *, form: Form | None = None, split: str = "train", n
                 f"{row.where}: no field {error} for the form {form!r}; it has {', '.join(row.data)}"
             ) from None
     if not examples or form is None:
-        raise DataError(f"{found}: no rows, so there is nothing to learn from")
+        place = source if isinstance(source, str | os.PathLike) else found
+        raise DataError(f"{os.fspath(place)}: no rows, so there is nothing to learn from")
     return TrainingData(name or found, form, examples)
 
 

@@ -9,6 +9,7 @@ from llmlab.finetune.rows import Rows
 from llmlab.finetune.runs import Run
 from llmlab.models.base import Model
 
+_SAID = ("No space left", "File too large", "Disk quota exceeded", "file write failed")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
@@ -17,7 +18,7 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     # safetensors and torch wrap what the system says
-    return any(said in str(error) for said in ("No space left", "os error 28", "file write failed"))
+    return any(said in str(error) for said in _SAID)
 
 
 def advice(run: Run, made: Recipe) -> str:

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from llmlab.benchmarks.sources import Row
 from llmlab.errors import DataError
@@ -118,8 +118,19 @@ def example(row: Row, form: Form) -> Example:
     return _READERS[form](row)
 
 
+def _one_of(row: Row, names: Sequence[str], form: Form) -> str:
+    """The first of these fields that the row has."""
+    found = _first(row, names)
+    if found is None:
+        has = ", ".join(map(str, row.data)) or "nothing"
+        raise DataError(
+            f"{row.where}: no field {names[0]!r} (or {', '.join(names[1:])}) of the form {form!r}; it has {has}"
+        )
+    return found
+
+
 def _conversation(row: Row) -> Example:
-    field_name = "messages" if "messages" in row else "conversations"
+    field_name = _one_of(row, ("messages", "conversations"), "conversation")
     turns = _turns(row, field_name)
     if "system" in row and row.data["system"] and turns[0].role != "system":
         turns = (Message("system", row.text("system")), *turns)
@@ -129,7 +140,8 @@ def _conversation(row: Row) -> Example:
 
 
 def _completion(row: Row) -> Example:
-    return Example(_prompt(row), _answer(row, cast(str, _first(row, _COMPLETION))), where=row.where, extra=_rest(row))
+    answer = _answer(row, _one_of(row, _COMPLETION, "completion"))
+    return Example(_prompt(row), answer, where=row.where, extra=_rest(row))
 
 
 def _preference(row: Row) -> Example:
@@ -160,7 +172,7 @@ def _labelled(row: Row) -> Example:
     lowered = value.lower() if isinstance(value, str) else value
     if not isinstance(lowered, bool | int | str) or lowered not in known:
         raise row.wrong("label", "true or false", value)
-    answer = _answer(row, cast(str, _first(row, _COMPLETION)))
+    answer = _answer(row, _one_of(row, _COMPLETION, "labelled"))
     return Example(_prompt(row), answer, label=known[lowered], where=row.where)
 
 
@@ -194,7 +206,7 @@ def _prompt(row: Row) -> Messages:
         text = _filled(row, "instruction")
         turns: Messages = (Message("user", f"{text}\n\n{more}" if more else text),)
     else:
-        name = cast(str, _first(row, _PROMPT))
+        name = _one_of(row, _PROMPT, "prompt")
         value = _parsed(row.data[name])
         turns = _turns(row, name) if isinstance(value, list | tuple) else (Message("user", _filled(row, name)),)
     if "system" in row and row.data["system"] and turns[0].role != "system":
@@ -236,6 +248,11 @@ def _turn(row: Row, name: str, number: int, turn: object) -> Message:
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
     if not isinstance(role, str) or role.lower() not in _ROLES:
         raise row.wrong(f"{where}.role", f"one of {', '.join(_ROLES)}", role)
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        # text in parts, as providers' APIs take it
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if parts and len(texts) == len(parts) else content
     if not isinstance(content, str):
         raise row.wrong(f"{where}.content", "text", content)
     return Message(_ROLES[role.lower()], content)

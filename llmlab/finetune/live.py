@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from llmlab.finetune.curves import scored
 from llmlab.plots.theme import GRID, MUTED, PALETTE
 
 # share of the training's time that drawing may take
@@ -76,7 +77,8 @@ def _told(state: Any, seconds: float, left: float) -> str:
 def drawing(log: Sequence[dict[str, float]]) -> str:
     """Curves of a log as SVG, a panel each; "" while there is nothing to draw."""
     panels = []
-    for title, name, held in _PANELS:
+    scores = [(f"{name}, share right", f"eval_{name}", "") for name in scored({key for line in log for key in line})]
+    for title, name, held in (*_PANELS, *sorted(scores)):
         curves = [[(line["step"], line[key]) for line in log if key and key in line] for key in (name, held)]
         if len(curves[0]) > 1:
             panels.append(_panel(title, *curves))

@@ -7,11 +7,11 @@ import random
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import StoreError
-from llmlab.finetune import faults, methods, ranks, reporters, trainers
+from llmlab.finetune import faults, methods, midway, ranks, reporters, trainers
 from llmlab.finetune.base import fresh_tokenizer
 from llmlab.finetune.config import Recipe
 from llmlab.finetune.data import TrainingData
@@ -37,6 +37,7 @@ def train(
     judges: Sequence[Any],
     threads: int | None,
     callbacks: Sequence[Any],
+    asked: midway.Asked,
 ) -> None:
     """Train in a folder that is this training's own, and write the result there.
 
@@ -54,9 +55,13 @@ def train(
     with with_threads(threads), private_randomness(), methods.quiet(), _explained(run, base, made, table):
         model = methods.load(source, made)
         trainer = trainers.trainer(model, tokenizer, table, made, run.folder, Watch(), source, judges)
-        for callback in [*callbacks, *(reporters.callbacks(made, run.folder) if ranks.first() else ())]:
-            trainer.add_callback(callback)
-        _loop(run, trainer, table, made)
+        with reporters.reporting(run, made) as told:
+            if asked.benchmarks:
+                # first of all: what stops early goes by the scores
+                trainer.callback_handler.callbacks.insert(0, midway.scores(trainer, base, asked, made, run))
+            for callback in [*callbacks, *told]:
+                trainer.add_callback(callback)
+            _loop(run, trainer, table, made)
         _save(run, trainer, source, made)
 
 
@@ -75,6 +80,8 @@ def _explained(run: Run, base: TransformersModel, made: Recipe, table: Rows) -> 
         if is_out_of_memory(error):
             _note(run, status="out of memory")
             raise methods.OutOfMemory(faults.knobs(base, made, table)) from error
+        with suppress(OSError):  # where nothing can be written any more, the folder says "running"
+            _note(run, status="failed", error=f"{type(error).__name__}: {error}")
         if faults.is_full(error):
             raise StoreError(
                 f"{run.folder}: cannot write ({error}); free some space, the same call continues"

@@ -38,6 +38,24 @@ def require() -> None:
             raise MissingPackage(f"fine-tuning needs the package {package!r}: pip install 'llmlab[train]'")
 
 
+def check_device(recipe: Recipe, source: Source) -> None:
+    """Make sure that the method works where the base is trained; loads nothing.
+
+    Raises:
+        MissingPackage: for "qlora" without bitsandbytes.
+        DataError: for "qlora" on a device that it has no kernels for.
+    """
+    if recipe.method != "qlora":
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingPackage("method 'qlora' needs the package 'bitsandbytes': pip install 'llmlab[train]'")
+    device = device_of(source)
+    if not device.startswith(("cpu", "cuda", "xpu")):
+        raise DataError(
+            f"method 'qlora' has no 4-bit kernels for {device!r}; use device='cpu' or 'cuda', or method='lora'"
+        )
+
+
 def device_of(source: Source) -> str:
     """Where a base is trained."""
     return source.device or best_device()
@@ -95,13 +113,6 @@ def load(source: Source, recipe: Recipe) -> Any:
 
 def _four_bits(recipe: Recipe, device: str) -> Any:
     import torch
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingPackage("method 'qlora' needs the package 'bitsandbytes': pip install 'llmlab[train]'")
-    if not device.startswith(("cpu", "cuda", "xpu")):
-        raise DataError(
-            f"method 'qlora' has no 4-bit kernels for {device!r}; use device='cpu' or 'cuda', or method='lora'"
-        )
     from transformers import BitsAndBytesConfig
 
     compute = torch.bfloat16 if precision_of(recipe, device) == "bfloat16" and device != "cpu" else torch.float32

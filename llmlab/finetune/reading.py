@@ -63,7 +63,7 @@ def _path_rows(path: Path) -> Iterator[Row]:
         yield from _parquet(path)
     elif kind == ".txt":
         yield from _paragraphs(path)
-    elif kind in (".csv", ".json", ".yaml"):
+    elif kind in (".csv", ".tsv", ".json", ".yaml"):
         yield from read_rows(path)
     else:
         raise DataError(f"training data is a file that ends in {', '.join(_FILES)}; got {path}")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +16,12 @@ from llmlab.benchmarks.registry import benchmark as known
 from llmlab.benchmarks.subset import split
 from llmlab.benchmarks.suite import suite
 from llmlab.errors import DataError, MissingPackage
+from llmlab.finetune import archive
 from llmlab.finetune.comparison import TARGET
 from llmlab.finetune.config import Method, Recipe
 from llmlab.finetune.data import Source, TrainingData, dataset
 from llmlab.finetune.methods import Diverged
+from llmlab.finetune.runs import Run
 from llmlab.finetune.space import space as read_space
 from llmlab.finetune.space import suggest
 from llmlab.finetune.train import finetune
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
 
 _STUDY = "search"
 DEFAULT, BEST = "default", "best"
+# seconds between signs of life of a trial, and without one until another process takes the trial over
+_BEAT, _GRACE = 10, 60
+_DIVERGED = "diverged"
 
 
 def tune(
@@ -56,15 +64,16 @@ def tune(
 
     The items of the objective are split once: trials are scored on one part; the winner and the default recipe are
     compared on the other, locked one, by `Tuning.confirm`. The same call again continues the search, and the same
-    call in several processes at once shares it. With `evaluate_every` set, trials that do worse than the median of the
-    others at the same step end early.
+    call in several processes at once shares it: each gives the whole search back when all trials have ended. A trial
+    whose process was killed is continued, a minute after it gave the last sign of life. With `evaluate_every` set,
+    trials that do worse than the median of the others at the same step end early.
 
     Args:
         model: as for `lab.finetune`.
         data: as for `lab.finetune`; a tenth of its prompts is held out for "target".
         space: a YAML file or dict of fields; None is `configs/finetune/space.yaml`, without what `overrides` fixes.
         objective: "target" (held-out prompts answered as in the data), or a benchmark, suite or path of one.
-        trials: how many there should be in the end, failed ones left out.
+        trials: how many there should be in the end, counting those that ended early or diverged.
         method: as for `lab.finetune`.
         config: as for `lab.finetune`: the recipe from which the search departs, and the default it is compared with.
         share: of the objective's items that trials are scored on; the others are locked.
@@ -76,7 +85,8 @@ def tune(
         overrides: fields of the recipe that are fixed.
 
     Raises:
-        UnknownName, DataError: for a space that names no field, or a range that is none.
+        UnknownName, DataError: for a space that names no field, a range that is none, or a folder with another search.
+        MissingPackage: without optuna.
     """
     try:
         import optuna
@@ -85,28 +95,89 @@ def tune(
     ranges = read_space(space, overrides)
     training, held, bench = _sides(dataset(data), objective, seed)
     chosen, locked = split(bench, share, seed)
-    key = digest(
-        str(model), training.hash, ranges, bench.name, [s.id for s in chosen.samples()], method, overrides, seed
-    )
+    items = [s.id for s in chosen.samples()]
+    key = digest(str(model), training.hash, ranges, bench.name, items, method, _said(config), overrides, n, seed)
     place = Path(folder) if folder else home() / "tunings" / key
     place.mkdir(parents=True, exist_ok=True)
     common: dict[str, Any] = {"method": method, "config": config, "seed": seed, "held_out": held}
     common |= {"progress": progress, "live": False, "store": store, **overrides}
     train = functools.partial(finetune, model, training)
-    found = Tuning(place, train, common, chosen, locked, n, store, progress)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=found.storage,
-        study_name=_STUDY,
-        load_if_exists=True,
-        direction="maximize",
-        # trials of several processes must not draw the same
-        sampler=optuna.samplers.TPESampler(seed=seed + len(found), n_startup_trials=min(10, max(2, trials // 3))),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
-    )
+    study = _joined(place, key, seed, trials)
+    found = Tuning(place, study, train, common, chosen, locked, n, store, progress)
     while found.finished < trials:
-        study.optimize(lambda trial: found.try_out(trial, ranges), n_trials=1, catch=(Diverged,))
+        if found.claimed < trials:
+            study.optimize(lambda trial: found.try_out(trial, ranges), n_trials=1, catch=(Diverged,))
+        else:
+            time.sleep(1)  # the last trials are with other processes, or were when these were killed
+            _take_over(study)
     return found
+
+
+def _joined(place: Path, key: str, seed: int, trials: int) -> Any:
+    """The study in a folder, for this process; its draws are its own.
+
+    Raises:
+        DataError: when the folder has another search.
+    """
+    import optuna
+    from filelock import FileLock
+
+    # tables are made, and processes counted, one at a time
+    with FileLock(place / "study.lock"), _experimental():
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{place / 'study.db'}",
+            engine_kwargs={"connect_args": {"timeout": 60}},
+            heartbeat_interval=_BEAT,
+            grace_period=_GRACE,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+        study = optuna.create_study(
+            storage=storage,
+            study_name=_STUDY,
+            load_if_exists=True,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+        )
+        there = study.user_attrs
+        if there.get("key", key) != key:
+            raise DataError(
+                f"{place} holds another search (other data, model, space, objective, recipe, n or seed); take another "
+                "folder"
+            )
+        worker = there.get("processes", 0)
+        study.set_user_attr("key", key)
+        study.set_user_attr("processes", worker + 1)
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + 10_007 * worker, n_startup_trials=min(10, max(2, trials // 3))
+        )
+    return study
+
+
+def _take_over(study: Any) -> None:
+    """Queue the trials of processes that are no longer there."""
+    import optuna
+
+    with _experimental():
+        optuna.storages.fail_stale_trials(study)
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Silence that Optuna's signs of life may still change; they have been there since 2021."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _said(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> Any:
+    """What a configuration says, so that another one is another search."""
+    if isinstance(config, Mapping) or config is None:
+        return config
+    path = Path(config)
+    return path.read_text(encoding="utf-8") if path.is_file() else os.fspath(config)
 
 
 class Tuning:
@@ -115,6 +186,7 @@ class Tuning:
     def __init__(
         self,
         folder: Path,
+        study: Any,
         train: Callable[..., FineTune],
         common: dict[str, Any],
         chosen: Benchmark,
@@ -124,7 +196,8 @@ class Tuning:
         progress: bool,
     ) -> None:
         self.folder = folder
-        self.storage = f"sqlite:///{folder / 'study.db'}"
+        self.study = study
+        """Optuna's study."""
         self.chosen = chosen
         """The items that trials are scored on."""
         self.locked = locked
@@ -136,19 +209,19 @@ class Tuning:
         self._progress = progress
 
     @property
-    def study(self) -> Any:
-        """Optuna's study."""
-        import optuna
-
-        return optuna.load_study(storage=self.storage, study_name=_STUDY)
+    def finished(self) -> int:
+        """Trials that have a score, were ended early, or diverged; not those whose process was killed."""
+        return len(
+            [t for t in self.study.trials if t.state.name in ("COMPLETE", "PRUNED") or _DIVERGED in t.user_attrs]
+        )
 
     @property
-    def finished(self) -> int:
-        """Trials that have a score, were ended early, or diverged."""
-        return sum(t.state.is_finished() for t in self._trials())
+    def claimed(self) -> int:
+        """Trials that are finished, or with a process."""
+        return self.finished + len([t for t in self.study.trials if t.state.name == "RUNNING"])
 
     def __len__(self) -> int:
-        return len(self._trials())
+        return len(self.study.trials)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -163,7 +236,7 @@ class Tuning:
                 "seconds": t.duration.total_seconds() if t.duration else None,
                 **t.params,
             }
-            for t in self._trials()
+            for t in self.study.trials
         ]
         return pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
 
@@ -180,7 +253,10 @@ class Tuning:
     @functools.cached_property
     def default(self) -> FineTune:
         """The training by the recipe from which the search departed."""
-        return self._train(folder=self.folder / DEFAULT, **self._common)
+        from filelock import FileLock
+
+        with FileLock(self.folder / f"{DEFAULT}.lock"):  # every process of the search may ask for it
+            return self._train(folder=self.folder / DEFAULT, **self._common)
 
     @property
     def recipe(self) -> Recipe:
@@ -222,23 +298,28 @@ class Tuning:
 
     def try_out(self, trial: Any, ranges: Mapping[str, Any]) -> float:
         """Train by the fields that the study suggests, and score the result; used by `tune`."""
+        import optuna
+
         from llmlab.evaluation.evaluate import evaluate
 
         fields = {name: suggest(trial, name, given) for name, given in ranges.items()}
-        place = self.folder / f"trial-{trial.number}"
+        # a trial that is taken over continues in its folder
+        place = Path(trial.user_attrs.get("folder", self.folder / f"trial-{trial.number}"))
         trial.set_user_attr("folder", str(place))
-        tuned = self._train(folder=place, callbacks=[_pruner(trial)], **self._common | fields)
+        try:
+            tuned = self._train(folder=place, callbacks=[_pruner(trial)], **self._common | fields)
+        except Diverged as error:
+            trial.set_user_attr(_DIVERGED, str(error))
+            raise
+        except optuna.TrialPruned:
+            Run(place).update(status="ended early")
+            archive.keep(Run(place), self._store)
+            raise
         results = evaluate({BEST: tuned.model}, self.chosen, self._n, store=self._store, progress=self._progress)
         return float(results.summary()["score"].iloc[0])
 
-    def _trials(self) -> Sequence[Any]:
-        try:
-            return tuple(self.study.trials)
-        except KeyError:  # not begun
-            return ()
-
     def __repr__(self) -> str:
-        if not any(t.value is not None for t in self._trials()):
+        if not any(t.value is not None for t in self.study.trials):
             return f"Tuning: no trial has a score yet; {self.folder}"
         best = self.study.best_trial
         fields = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in best.params.items())
@@ -253,9 +334,13 @@ def _pruner(trial: Any) -> Any:
     from transformers import TrainerCallback
 
     class Pruner(TrainerCallback):
+        told = 0
+
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-            if not state.global_step or "eval_loss" not in (metrics or {}):
+            # the finished training is evaluated once more, at its last step
+            if state.global_step <= self.told or "eval_loss" not in (metrics or {}):
                 return
+            self.told = state.global_step
             trial.report(-metrics["eval_loss"], state.global_step)  # the study maximises
             if trial.should_prune() and state.global_step < state.max_steps:
                 raise optuna.TrialPruned

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llmlab.finetune import archive, methods, presets, ranks, reporters
+from llmlab.finetune import archive, methods, midway, presets, ranks, reporters
 from llmlab.finetune.base import local, size
 from llmlab.finetune.config import Method, Objective, Recipe
 from llmlab.finetune.data import Source, TrainingData, dataset
@@ -39,6 +39,8 @@ def finetune(
     *,
     held_out: Source | None = None,
     unseen: Sequence[str | Benchmark] = (),
+    evaluate_on: Sequence[str | Benchmark] = (),
+    evaluate_n: int | None = 100,
     reward: Rewards = None,
     folder: str | os.PathLike[str] | None = None,
     cache: bool = True,
@@ -67,6 +69,10 @@ def finetune(
         seed: of the adapter's first weights and the order of examples.
         held_out: data to measure the loss on; None holds out the recipe's share of `data`.
         unseen: benchmarks whose items must not be in the data.
+        evaluate_on: benchmarks that are scored whenever the held-out loss is measured (before, every `evaluate_every`
+            steps, after); "target" are the held-out prompts. With `best="micro/gsm8k"` the best checkpoint and
+            `patience` go by that score instead of the loss.
+        evaluate_n: items of each of them, None for all.
         reward: for "grpo": functions of answer and example that give a number, or scorers of `lab.scorers`.
         folder: where the training lives; None is a folder of its own under `llmlab.settings.home()`.
         cache: False trains again even what is finished.
@@ -89,19 +95,23 @@ def finetune(
     training = dataset(data)
     made = presets.recipe_for(base.source.folder, method, objective, config, seed=seed, **overrides)
     reporters.require(made)
+    methods.check_device(made, base.source)
     for benchmark in unseen:
         training.leakage(benchmark).require()
     training, held = _sides(training, held_out, made)
     judges = judged(reward, training, made)
+    asked = midway.Asked(tuple(evaluate_on), evaluate_n, store)
+    asked.require(made, held is not None)
     about = _about(base, training, held, made)
     # where curves are shown does not change what is trained
     fields = made.model_dump(exclude={"report_to"})
-    key = digest(about["weights"], fields, training.hash, held.hash if held else None, [describe(j) for j in judges])
+    parts = [about["weights"], fields, training.hash, held.hash if held else None, [describe(j) for j in judges]]
+    key = digest(*parts, *([asked.names, evaluate_n] if asked.benchmarks else []))
     run = Run(Path(folder) if folder else home() / "finetunes" / f"{base.name.replace('/', '-')}-{made.method}-{key}")
     ranks.join(methods.device_of(base.source))
     try:
         if not ranks.by_first(lambda: _begin(run, key, about, cache)):
-            train(run, base, training, held, made, judges, threads, [*callbacks, *_shown(progress, live)])
+            train(run, base, training, held, made, judges, threads, [*callbacks, *_shown(progress, live)], asked)
     finally:
         if ranks.first() and run.record.get("key") == key:
             archive.keep(run, store)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.errors import DataError
-from llmlab.finetune import ranks, reporters
+from llmlab.finetune import ranks
 from llmlab.finetune.config import Recipe
 from llmlab.finetune.methods import adapter, device_of, precision_of, quiet
 from llmlab.finetune.rows import Rows
@@ -83,6 +83,8 @@ def common(recipe: Recipe, folder: Path, device: str, examples: int, held: bool)
         "eval_strategy": "steps" if evaluated else "no",
         "eval_steps": recipe.evaluate_every or None,
         "load_best_model_at_end": evaluated,
+        "metric_for_best_model": recipe.best,
+        "greater_is_better": recipe.best != "loss",
         "bf16": precision_of(recipe, device) == "bfloat16",
         "use_cpu": device == "cpu",
         "dataloader_pin_memory": device != "cpu",
@@ -91,7 +93,7 @@ def common(recipe: Recipe, folder: Path, device: str, examples: int, held: bool)
         "data_seed": recipe.seed,
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
-        **reporters.settings(recipe, folder),
+        "report_to": "none",  # ours: `llmlab.finetune.reporters`
     }
 
 

@@ -36,6 +36,88 @@ def test_search_scores_trials_continues_and_confirms_on_locked_items(tmp_path: P
     assert "3 trials" in repr(more)
 
 
+def test_folder_of_another_search_is_refused(tmp_path: Path) -> None:
+    look(tmp_path, 1)
+    with pytest.raises(DataError, match="holds another search"):
+        look(tmp_path, 1, seed=1)
+
+
+SHARED = """
+import sys
+from pathlib import Path
+from llmlab.finetune import search
+search._BEAT, search._GRACE = 1, 4
+folder = Path(sys.argv[1])
+space = {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}, "schedule": ["cosine", "linear"]}
+found = search.tune(
+    "micro/small", sys.argv[2], space, trials=int(sys.argv[3]), folder=folder, store=f"sqlite:///{folder}/answers.db",
+    n=2, method="full", steps=6, batch=4, evaluate_every=2, progress=False, threads=1,
+)
+print("TRIALS", found.finished, found.params)
+print("BEST", found.confirm().table["n"].iloc[0])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_search_and_one_takes_over_from_the_other_when_it_is_killed(tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    import optuna
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SHARED, str(tmp_path), str(TICKETS), "5"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def trials() -> list[optuna.trial.FrozenTrial]:
+        try:
+            return optuna.load_study(storage=f"sqlite:///{tmp_path / 'study.db'}", study_name="search").trials
+        except Exception:  # not made yet, in one of several ways
+            return []
+
+    one, other = start(), start()
+    until = time.monotonic() + 300
+    # until both work on the same study at once
+    while sum(t.state.name == "RUNNING" and "folder" in t.user_attrs for t in trials()) < 2:
+        assert time.monotonic() < until and one.poll() is None and other.poll() is None, one.communicate()[0]
+        time.sleep(0.05)
+    one.send_signal(signal.SIGKILL)
+    one.communicate()
+    said = other.communicate(timeout=300)[0]
+    assert other.returncode == 0, said
+    found = trials()
+    ended = [t for t in found if t.state.name in ("COMPLETE", "PRUNED")]
+    assert len(ended) == 5 and f"TRIALS {len(ended)}" in said and "BEST 20" in said, said
+    # what the killed one had begun was continued, in its folder and with its fields, and nothing is left open
+    (lost,) = [t for t in found if t.state.name == "FAIL"]
+    (heir,) = [t for t in ended if t.system_attrs.get("failed_trial") == lost.number]
+    assert heir.params == lost.params and heir.user_attrs["folder"] == lost.user_attrs["folder"]
+    assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED", "FAIL"}
+    # processes draw for themselves
+    assert len({t.params["learning_rate"] for t in ended}) == 5
+    # the same call again has nothing left to do
+    again = subprocess.run(one.args, capture_output=True, text=True, check=True)  # type: ignore[call-overload]
+    assert "TRIALS 5" in again.stdout
+
+
+@pytest.mark.slow
+def test_poor_trials_end_early_and_are_listed_as_such(tmp_path: Path) -> None:
+    import llmlab as lab
+
+    space = {"learning_rate": [1e-3, 1e-9]}
+    found = tune(
+        "micro/small", TICKETS, space, trials=8, folder=tmp_path, store=f"sqlite:///{tmp_path / 'answers.db'}", n=2,
+        **FIXED | {"steps": 4, "evaluate_every": 1, "validation": 0.1},
+    )  # fmt: skip
+    table = found.table
+    pruned = table[table["state"] == "PRUNED"]
+    assert len(pruned) and set(pruned["learning_rate"]) == {1e-9} and found.params == {"learning_rate": 1e-3}
+    listed = lab.experiments(store=f"sqlite:///{tmp_path / 'answers.db'}")
+    assert list(listed["status"]).count("ended early") == len(pruned)
+
+
 def test_history_is_drawn(tmp_path: Path) -> None:
     import matplotlib.pyplot as plt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from llmlab.errors import MissingPackage, UnknownName
 from llmlab.finetune import train
 from llmlab.finetune.config import recipe
 from llmlab.finetune.live import drawing, in_notebook
+from llmlab.finetune.methods import Diverged
 from llmlab.finetune.train import finetune
+from llmlab.finetune.tuned import FineTune
 
 from .conftest import QUICK, TICKETS
 
@@ -89,7 +92,80 @@ def test_tensorboard_gets_the_curves(tmp_path: Path) -> None:
     written = {event.step: event.value for event in events.Scalars("train/loss")}
     logged = tuned.curves.query("loss.notna()")
     assert written == pytest.approx(dict(zip(logged["step"], logged["loss"], strict=True)), rel=1e-5)
-    assert events.Scalars("eval/loss")[0].value == pytest.approx(tuned.metrics["held_out_loss_before"], rel=1e-5)
+    held = [event.value for event in events.Scalars("eval/loss")]
+    # before the first step, and after the last
+    assert held == pytest.approx([tuned.metrics[f"held_out_loss_{when}"] for when in ("before", "after")], rel=1e-5)
+
+
+def twice(folder: Path, reporter: str) -> list[FineTune]:
+    """Two trainings in one process, and one that fails."""
+    settings: dict[str, Any] = QUICK | {"steps": 2, "report_to": reporter}
+    done = [finetune("micro/small", TICKETS, folder=folder / f"run{i}", seed=i, **settings) for i in range(2)]
+    with pytest.raises(Diverged):
+        changes: dict[str, Any] = {"method": "full", "learning_rate": 1e18, "clip": 1e18, "warmup": 0.0, "steps": 6}
+        finetune("micro/small", TICKETS, folder=folder / "bad", **settings | changes)
+    return done
+
+
+@pytest.mark.slow
+def test_wandb_gets_a_run_per_training_and_hears_of_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb", reason="an extra of the user's: pip install 'llmlab[reporters]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    finished: list[int | None] = []
+    finish = wandb.Run.finish
+    monkeypatch.setattr(
+        wandb.Run, "finish", lambda self, exit_code=None: finished.append(exit_code) or finish(self, exit_code)
+    )
+    twice(tmp_path, "wandb")
+    files = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 3 and finished == [0, 0, 1] and wandb.run is None
+    assert all(b"train/loss" in file.read_bytes() and b"micro/small" in file.read_bytes() for file in files)
+    # a run that the user began takes the curves and stays open
+    with wandb.init(project="mine", dir=str(tmp_path)) as own:
+        finetune("micro/small", TICKETS, folder=tmp_path / "theirs", report_to="wandb", **QUICK | {"steps": 1})
+        assert wandb.run is own and own.summary["eval/loss"] > 0
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of mlflow's own code
+def test_mlflow_gets_a_run_per_training_that_continues_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="an extra of the user's: pip install 'llmlab[reporters]'")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    done = twice(tmp_path, "mlflow")
+    client = mlflow.MlflowClient()
+    place = client.get_experiment_by_name("llmlab").experiment_id
+    runs = {run.info.run_id: run for run in client.search_runs(place)}
+    assert sorted(run.info.status for run in runs.values()) == ["FAILED", "FINISHED", "FINISHED"]
+    assert mlflow.active_run() is None
+    for tuned in done:
+        run = runs[tuned.record["mlflow_run"]]
+        assert run.data.params["recipe.rank"] == "4" and run.data.params["data.hash"] == tuned.record["data"]["hash"]
+        held = [point.value for point in client.get_metric_history(run.info.run_id, "eval/loss")]
+        assert held == pytest.approx([tuned.metrics[f"held_out_loss_{when}"] for when in ("before", "after")])
+    # the one that failed goes on in its own run
+    with pytest.raises(Diverged):
+        changes: dict[str, Any] = {"method": "full", "learning_rate": 1e18, "clip": 1e18, "warmup": 0.0, "steps": 6}
+        finetune("micro/small", TICKETS, folder=tmp_path / "bad", **QUICK | {"report_to": "mlflow"} | changes)
+    assert len(client.search_runs(place)) == 3
+
+
+@pytest.mark.slow
+def test_trackio_gets_a_run_per_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio", reason="an extra of the user's: pip install trackio")
+    import sqlite3
+
+    twice(tmp_path, "trackio")
+    rows = sqlite3.connect(tmp_path / "trackio" / "llmlab.db").execute("select run_name, step, metrics from metrics")
+    found = [(name, step, json.loads(metrics)) for name, step, metrics in rows]
+    losses = {(name.partition("-")[0], step) for name, step, metrics in found if "train/loss" in metrics}
+    assert losses >= {("run0", 1), ("run0", 2), ("run1", 1), ("run1", 2), ("bad", 1)}
+    assert sum("eval/loss" in metrics for name, _, metrics in found if name.startswith("run0-")) == 2
 
 
 def test_reporters_do_not_change_what_a_training_is(tmp_path: Path) -> None:
@@ -118,3 +194,16 @@ def test_missing_package_of_a_reporter_is_named_before_anything_is_loaded(
     with pytest.raises(MissingPackage, match=r"report_to: 'trackio' needs the package 'trackio': pip install trackio"):
         finetune("micro/small", TICKETS, folder=tmp_path / "run", report_to=["trackio"], **QUICK)
     assert not (tmp_path / "run").exists()
+
+
+def test_folder_that_has_a_reporters_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    # wandb leaves a folder of its name where it ran, and Python can import any folder
+    (tmp_path / "trackio").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    find = importlib.util.find_spec
+    if (spec := find("trackio")) is not None and spec.origin is not None:
+        pytest.skip("trackio is installed")
+    with pytest.raises(MissingPackage, match="pip install trackio"):
+        finetune("micro/small", TICKETS, folder=tmp_path / "run", report_to=["trackio"], **QUICK)

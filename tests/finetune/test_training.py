@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import llmlab as lab
-from llmlab.errors import DataError, NeedsLocalModel, StoreError, UnknownName
+from llmlab.errors import DataError, MissingPackage, NeedsLocalModel, StoreError, UnknownName
 from llmlab.finetune import methods, train
 from llmlab.finetune.config import recipe
 from llmlab.finetune.rows import rows
@@ -208,18 +208,56 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path: Pa
     assert all(bool(t.isfinite().all()) for t in load_file(Path(kept) / "model.safetensors").values())
 
 
-def test_full_disk_says_that_the_call_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
+def test_disk_that_takes_no_more_is_said_and_the_training_continues(tmp_path: Path) -> None:
+    import resource
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    from transformers import TrainerCallback
 
-    with monkeypatch.context() as patch:
-        patch.setattr("safetensors.torch.save_file", full)
-        patch.setattr("peft.peft_model.safe_save_file", full)
-        with pytest.raises(StoreError, match="free some space"):
-            tune(tmp_path / "run", method="lora", steps=1)
-    assert tune(tmp_path / "run", method="lora", steps=1).metrics["steps"] == 1
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Cramped(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            # from here on no file can grow beyond this: the system refuses, as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, before[1]))
+
+    folder, store = tmp_path / "run", f"sqlite:///{tmp_path / 'runs.db'}"
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*free some space, the same call continues"):
+            tune(folder, method="lora", save_every=2, store=store, callbacks=[Cramped()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert not (folder / "adapter").exists()  # half an adapter is none
+    again = tune(folder, method="lora", save_every=2, store=store)
+    assert again.metrics["steps"] == 4 and weights(again)
+    assert list(lab.experiments(store=store)["status"]) == ["done"]
+
+
+def test_qlora_is_refused_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    with pytest.raises(DataError, match=r"'qlora' has no 4-bit kernels for 'mps'; use device='cpu' or 'cuda', or met"):
+        train.finetune(lab.model("micro/small", device="mps"), TICKETS, "qlora", folder=tmp_path / "run", **QUICK)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest)
+    )
+    with pytest.raises(MissingPackage, match=r"'qlora' needs the package 'bitsandbytes': pip install 'llmlab\[train"):
+        tune(tmp_path / "run", method="qlora")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_that_fails_says_so_in_its_record(tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+
+    class Broken(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("a callback of the user's")
+
+    with pytest.raises(RuntimeError, match="a callback of the user's"):
+        tune(tmp_path / "run", method="lora", callbacks=[Broken()])
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed" and record["error"] == "RuntimeError: a callback of the user's"
 
 
 def test_patience_stops_early_and_the_best_is_kept(tmp_path: Path) -> None:

@@ -118,7 +118,14 @@ def load(
     if not quantize:
         model.to(where)
     model.eval().requires_grad_(False)
-    return Loaded(model, tokenizer, where, kind, _context(model.config, tokenizer), _window(model.config), quantize)
+    return in_memory(model, tokenizer, where, kind, quantize)
+
+
+def in_memory(
+    model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype, quantize: str | None = None
+) -> Loaded:
+    """A model that has been read, with what it can take."""
+    return Loaded(model, tokenizer, device, dtype, _context(model.config, tokenizer), _window(model.config), quantize)
 
 
 def _first_line(error: Exception) -> str:
