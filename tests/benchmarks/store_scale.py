@@ -26,21 +26,21 @@ costs, all                     0.008    0.021      0.078            0.09
 history of a watch             0.074    0.088      0.537            0.48
 its plot with change points    0.106    0.167      0.879            0.70
 its check                      0.081    0.111      0.546            0.59
-its alerts                     0.113    0.122      0.427            0.37
-metrics for Prometheus         0.042    0.053      0.316
-page: home                     0.029    0.031      0.031
-page: runs                     0.273    0.119      0.127
-page: compare                  0.224    0.113      0.414
-page: costs                    0.039    0.052      0.143
-page: monitor                  0.470    0.450      1.131
+its alerts                     0.113    0.122      0.427            0.59
+metrics for Prometheus         0.042    0.053      0.316            0.38
+page: home                     0.029    0.031      0.031            0.02
+page: runs                     0.273    0.119      0.127            0.15
+page: compare                  0.224    0.113      0.414            0.29
+page: costs                    0.039    0.052      0.143            0.09
+page: monitor                  0.470    0.450      1.131            1.01
 what prune may take            0.053    0.070      0.474            0.35
 prune half, counted only       0.079    1.305      4.5            8
 check of the whole store       0.471    3.509     31             16
 backup, verified                                                 12
 prune half, and compact        0.259    1.790     13             20
 
-Reading rounds has taken 0.61 of the CPU since (the lines on the watch). Before: 4.6 s for all costs, 13 s for the plot of a
-watch, 2.7 s for the summary of 20,000 rows, and counting what prune would take did not end within ten minutes.
+Reading rounds has taken 0.61 of the CPU since (the lines on the watch). Before: 4.6 s for all costs, 13 s for the plot
+of a watch, 2.7 s for the summary of 20,000 rows, and counting what prune would take did not end within ten minutes.
 """
 
 from __future__ import annotations
