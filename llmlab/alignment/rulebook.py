@@ -77,6 +77,7 @@ class Seen(NamedTuple):
 class _Compiled:
     rule: Rule
     match: Any
+    begun: Any
     unless: Any
 
 
@@ -90,10 +91,9 @@ class Rules:
             side: tuple(_compile(rule, where) for rule in given if rule.side in (side, "both"))
             for side in ("input", "output")
         }
-        self._any = {
-            side: _regex().compile(_alternatives([one.rule for one in compiled]), _regex().VERSION1)
-            for side, compiled in self._sides.items()
-        }
+        together = {side: _any_of([one.rule for one in compiled]) for side, compiled in self._sides.items()}
+        self._any = {side: _regex().compile(pattern, _regex().VERSION1) for side, pattern in together.items()}
+        self._any_begun = {side: _begun(pattern) for side, pattern in together.items()}
 
     def find(self, text: str, side: Literal["input", "output"]) -> list[Hit]:
         """Every hit in a whole text; on the input side also in what it hides by Base64, ROT13 or hexadecimal digits.
@@ -119,10 +119,14 @@ class Rules:
         Without it a match that reaches the end, or that could begin before it, is open: more text decides.
         """
         # one search for all rules says mostly that there is nothing
-        first = self._search(self._any[side], folded, start, final, "all rules")
+        first = self._search(self._any[side], folded, start, "all rules", partial=not final)
         if first is None or first.start() == len(folded):  # at the end anything could begin, and nothing has
             return Seen([], len(folded))
-        found = [self._look(one, folded, first.start(), final) for one in self._sides[side]]
+        place = first.start()
+        if not first.partial and not final:  # another may have begun before the one that is whole
+            begun = self._search(self._any_begun[side], folded, start, "all rules", partial=True)
+            place = min(place, begun.start() if begun is not None else place)
+        found = [self._look(one, folded, place, final) for one in self._sides[side]]
         return Seen([h for seen in found for h in seen.hits], min((s.open_from for s in found), default=len(folded)))
 
     def _look(self, one: _Compiled, folded: str, start: int, final: bool) -> Seen:
@@ -135,9 +139,7 @@ class Rules:
             elif not excused:
                 hits.append(Hit(one.rule.id, one.rule.action, match.start(), match.end(), one.rule.about))
         if not final:
-            begun = self._search(one.match, folded, start, False, one.rule.id)
-            while begun is not None and not begun.partial:
-                begun = self._search(one.match, folded, max(begun.end(), begun.start() + 1), False, one.rule.id)
+            begun = self._search(one.begun, folded, start, one.rule.id, partial=True)
             open_from = min(open_from, begun.start() if begun is not None else open_from)
         return Seen(hits, open_from)
 
@@ -146,7 +148,7 @@ class Rules:
         if one.unless is None:
             return False
         place = max(0, start - CONTEXT)
-        while (match := self._search(one.unless, folded, place, final, one.rule.id)) is not None:
+        while (match := self._search(one.unless, folded, place, one.rule.id, partial=not final)) is not None:
             if match.start() > start:
                 return False
             if match.partial:
@@ -162,9 +164,9 @@ class Rules:
         except TimeoutError as error:
             raise _too_slow(one.rule.id, self.where, folded) from error
 
-    def _search(self, pattern: Any, folded: str, start: int, final: bool, name: str) -> Any:
+    def _search(self, pattern: Any, folded: str, start: int, name: str, partial: bool = False) -> Any:
         try:
-            return pattern.search(folded, start, partial=not final, timeout=SECONDS)
+            return pattern.search(folded, start, partial=partial, timeout=SECONDS)
         except TimeoutError as error:
             raise _too_slow(name, self.where, folded) from error
 
@@ -244,28 +246,61 @@ def _compile(rule: Rule, where: str) -> _Compiled:
             regex.compile(pattern)
         except regex.error as error:
             raise DataError(f"{where}: rule {rule.id!r}: pattern {pattern!r}: {error}") from None
-    match = regex.compile(_alternatives([rule]), regex.VERSION1)
     unless = regex.compile("|".join(map(_phrase, rule.unless))) if rule.unless else None
-    return _Compiled(rule, match, unless)
+    pattern = _either(["|".join("".join(parts) for word in rule.keywords for parts in _spellings(word))], rule.patterns)
+    return _Compiled(rule, regex.compile(pattern, regex.VERSION1), _begun(pattern), unless)
 
 
-def _alternatives(given: Sequence[Rule]) -> str:
-    """One pattern for all rules. The keywords share their boundaries, which are checked first and mostly fail."""
-    keywords = "|".join(_keyword(keyword) for rule in given for keyword in rule.keywords)
-    parts = [rf"(?<![^\W_])(?:{keywords})(?![^\W_])"] if keywords else []
-    parts += [f"(?:{pattern})" for rule in given for pattern in rule.patterns]
-    return "|".join(parts) or "(?!)"  # which never matches: there are no rules for this side
+def _any_of(given: Sequence[Rule]) -> str:
+    """One pattern that begins where the first of any rules begins, and may end elsewhere."""
+    keywords = _tree([parts for rule in given for word in rule.keywords for parts in _spellings(word)])
+    return _either([keywords], [pattern for rule in given for pattern in rule.patterns])
 
 
-def _keyword(keyword: str) -> str:
-    """A whole word or phrase, in plain or leet letters, together or all of them apart."""
-    regex = _regex()
-    words = fold(keyword).split()
-    letters = [[f"[{regex.escape(_LEET[c])}]" if c in _LEET else regex.escape(c) for c in word] for word in words]
-    together = r"\s+".join("".join(word) for word in letters)
-    apart = r"[\W_]{1,5}".join(_APART.join(word) for word in letters)
-    several = any(len(word) > 1 for word in words)
-    return f"{together}|{apart}" if several else together
+def _begun(pattern: str) -> Any:
+    """Finds, in a partial search, the first place from which more text could make a match.
+
+    A search that may also match as a whole prefers any whole match to an earlier one that has only begun; what has to
+    go on by a character and then fails can only begin.
+    """
+    return _regex().compile(rf"(?:{pattern})(?s:.)(?!)", _regex().VERSION1)
+
+
+def _either(keywords: Sequence[str], patterns: Sequence[str]) -> str:
+    r"""One pattern for all. The keywords share their boundaries, which are checked first and mostly fail.
+
+    Each alternative numbers its groups from 1 (?|…), so that a \1 means what it meant when it stood alone.
+    """
+    parts = [rf"(?<![^\W_])(?:{keyword})(?![^\W_])" for keyword in keywords if keyword]
+    parts += [f"(?:{pattern})" for pattern in patterns]
+    return f"(?|{'|'.join(parts)})" if parts else "(?!)"  # which never matches: there are no rules for this side
+
+
+def _tree(spellings: Sequence[Sequence[str]]) -> str:
+    """A pattern for all spellings, in which equal beginnings are tried once."""
+    branches: dict[str, list[Sequence[str]]] = {}
+    for parts in spellings:
+        branches.setdefault(parts[0] if parts else "", []).append(parts[1:])
+    found = [head + _tree(rest) if head else "" for head, rest in branches.items()]
+    return f"(?:{'|'.join(found)})" if len(found) > 1 else "".join(found)
+
+
+def _spellings(keyword: str) -> list[list[str]]:
+    """A whole word or phrase, in plain or leet letters, together or all of them apart; each as its parts."""
+    words = [[_letter(c) for c in word] for word in fold(keyword).split()]
+    together = _joined(words, r"\s+")
+    if all(len(word) == 1 for word in words):
+        return [together]
+    return [together, _joined([_joined([[c] for c in word], _APART) for word in words], r"[\W_]{1,5}")]
+
+
+def _joined(parts: Sequence[Sequence[str]], separator: str) -> list[str]:
+    return [piece for i, part in enumerate(parts) for piece in ([separator, *part] if i else part)]
+
+
+def _letter(letter: str) -> str:
+    escaped: str = _regex().escape(_LEET.get(letter, letter))
+    return f"[{escaped}]" if letter in _LEET else escaped
 
 
 def _phrase(phrase: str) -> str:

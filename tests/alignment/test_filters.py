@@ -341,6 +341,41 @@ def test_however_it_is_cut_a_stream_is_judged_like_the_whole(parts: list[str], r
         assert shown == text
 
 
+@given(st.lists(LETTERS, max_size=14), st.randoms(use_true_random=False))
+def test_a_block_that_has_begun_is_not_missed_for_a_flag_that_is_whole(parts: list[str], random: Any) -> None:
+    flags = {"id": "flag", "keywords": ["x", "the test"], "action": "flag"}
+    known = rules({"rules": [flags, *BOMB["rules"], {"id": "far", "patterns": [r"m.*\.", r"(o|b)\1x"]}]})
+    text, gate, blocked, at = "".join(parts), Gate(known), False, 0
+    while not blocked and at <= len(text):
+        end = at + random.randint(1, 4)
+        _, hits = gate.feed(text[at:end], final=end > len(text))
+        blocked, at = any(hit.action == "block" for hit in hits), end
+    whole = [hit for hit in known.find_plain(text, "output") if hit.action == "block"]
+    assert blocked == bool(whole)
+    assert len(fold(gate.shown)) <= min((hit.start for hit in whole), default=len(fold(text)))
+
+
+def test_a_group_in_one_pattern_does_not_change_what_a_number_means_in_another() -> None:
+    known = rules({"rules": [{"id": "twice", "keywords": ["never"], "patterns": ["(so) it goes", r"(ha|ho)\1"]}]})
+    assert [bool(known.find_plain(text, "output")) for text in ("ha ha", "haha", "hoho", "hoha")] == [
+        False, True, True, False,
+    ]  # fmt: skip
+
+
+WORDS = st.lists(st.text("abse ", min_size=1, max_size=6).filter(str.strip), min_size=1, max_size=6)
+
+
+@given(WORDS, st.text("abse5 -.", max_size=12))
+def test_many_keywords_in_one_search_find_what_each_finds_alone(words: list[str], text: str) -> None:
+    known = rules({"rules": [{"id": str(i), "keywords": [word]} for i, word in enumerate(words)]})
+    alone = {
+        str(i)
+        for i, word in enumerate(words)
+        if rules({"rules": [{"id": "k", "keywords": [word]}]}).find_plain(text, "output")
+    }
+    assert {hit.rule for hit in known.find_plain(text, "output")} == alone
+
+
 @given(st.text(), st.text())
 def test_folding_a_text_is_folding_its_parts(a: str, b: str) -> None:
     assert fold(a + b) == fold(a) + fold(b)
