@@ -6,12 +6,15 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from llmlab.models.base import Model
 from llmlab.stats import Floats
+
+if TYPE_CHECKING:
+    from llmlab.models.local.loading import Loaded
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _OPENING = 3
@@ -76,9 +79,9 @@ class Hidden:
     def __init__(self, model: Model) -> None:
         from llmlab.errors import NeedsLocalModel
 
-        if not hasattr(model, "load"):
+        if not hasattr(model, "engine"):
             raise NeedsLocalModel(f"{model.name} shows no hidden states; take a local model, or features='ngrams'")
-        self.model = model
+        self.model: Any = model
         self.name = model.name
         self._vector = lru_cache(_KEPT)(self._one)
 
@@ -86,9 +89,12 @@ class Hidden:
         return np.stack([self._vector(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)])
 
     def _one(self, prompt: str, answer: str) -> Floats:
+        with self.model.engine.held() as loaded:
+            return self._read(loaded, prompt, answer)
+
+    def _read(self, loaded: Loaded, prompt: str, answer: str) -> Floats:
         import torch
 
-        loaded = self.model.load()
         asked = [{"role": "user", "content": prompt}]
         whole = [*asked, {"role": "assistant", "content": answer}]
         tokens = loaded.tokenizer

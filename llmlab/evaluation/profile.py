@@ -132,12 +132,11 @@ def _one(model: TransformersModel, shapes: Sequence[Shape], repeats: int) -> tup
 
     from llmlab.finetune.heap import give_back, trim
     from llmlab.finetune.peak import peak
-    from llmlab.models.local.engine import Engine
 
     give_back()
     gc.collect()
     trim()
-    engine = Engine(model.source, model.engine.threads, model.engine.batch_tokens)
+    engine = model.engine.fresh()
     before, began = _held(), time.perf_counter()
     loaded = engine.loaded
     seconds = time.perf_counter() - began

@@ -41,7 +41,7 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
         raise MissingPackage("GGUF files need the package 'gguf': pip install 'llmlab[gguf]'") from error
     if dtype not in _TYPES:
         raise UnknownName.among("number format of GGUF", dtype, _TYPES)
-    loaded: Any = model.load()  # type: ignore[attr-defined]  # a local model
+    loaded: Any = model.engine.whole()  # type: ignore[attr-defined]  # a local model
     config = loaded.model.config
     if config.model_type not in _ARCHITECTURES:
         raise DataError(

@@ -16,7 +16,8 @@ class MicroModel(TransformersModel):
     # so small that handing work to a second core takes longer than doing it
     usual_threads = 1
 
-    def _source(self, name: str) -> str:
+    @classmethod
+    def _source(cls, name: str) -> str:
         folder = shipped("checkpoints") / f"micro-{name.partition('/')[2]}"
         if not (folder / "config.json").is_file():
             raise UnknownName.among("embedded model", name, known())

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from llmlab.errors import MissingPackage, UnknownName
@@ -61,7 +62,7 @@ def model(name: str | Model, **options: Any) -> Model:
             raise UnknownName.among("generation option", next(iter(settings)), _OPTIONS)
         return name.with_options(**generation.set()) if options else name
     full = resolve(name)
-    make = _maker(full)
+    make = maker(full)
     known = set(inspect.signature(make).parameters) - {"self", "name", "options", "settings"}
     for setting in settings:
         if setting not in known and not _takes_any(make):
@@ -84,6 +85,9 @@ def resolve(name: str) -> str:
         return entry
     if name.partition("/")[0] in providers() and "/" in name:
         return name
+    base, plus, adapter = name.rpartition("+")
+    if plus and base in aliases():
+        return f"{aliases()[base]}+{adapter}"
     raise UnknownName.among(
         "model", name, aliases(), f"Or provider/name with a provider of: {', '.join(sorted(providers()))}"
     )
@@ -107,8 +111,12 @@ def providers() -> dict[str, str]:
     return PROVIDERS | {e.name: e.value for e in entry_points(group="llmlab.models")}
 
 
-def _maker(full: str) -> Any:
-    path, _, name = providers()[full.partition("/")[0]].partition(":")
+def maker(full: str) -> Any:
+    """What makes the models of a full name."""
+    provider, _, own = full.partition("/")
+    if provider in ("hf", "micro") and "+" in own and not Path(own).expanduser().exists():
+        provider = "adapter"  # a base and, behind the plus, what stays beside it
+    path, _, name = providers()[provider].partition(":")
     try:
         found = getattr(importlib.import_module(path), name)
     except ModuleNotFoundError as error:

@@ -30,7 +30,7 @@ CLOUD: Mapping[str, Callable[[ProviderServer], Mapping[str, Any]]] = {
     "google/decisions-prerelease": lambda server: {"base_url": server.url},
     "google-legacy/gemini-1.5-flash": lambda server: {"base_url": server.url},
 }
-LOCAL = ("hf/tiny", "micro/small", "adapter/tiny", "gguf/tiny")
+LOCAL = ("hf/tiny", "micro/small", "adapter/tiny", "hf/tiny+adapter", "gguf/tiny")
 WRAPPED = (
     *("through/scripted", "through/openai", "through/hf"),
     *("vote/scripted", "vote/hf", "cascade/scripted", "cascade/hf"),
@@ -55,6 +55,8 @@ def make(name: str, server: ProviderServer, **options: Any) -> Model:
         return lab.model(f"hf/{_tiny()}", device="cpu", **{"max_tokens": 12, **options})
     if name == "gguf/tiny":
         return lab.model(f"gguf/{_gguf()}", device="cpu", **{"max_tokens": 12, **options})
+    if name == "hf/tiny+adapter":
+        return lab.model(f"hf/{_tiny()}+{_adapter()}", device="cpu", **{"max_tokens": 12, **options})
     if name == "adapter/tiny":
         return lab.model(f"adapter/{_adapter()}", device="cpu", **{"max_tokens": 12, **options})
     if name == "micro/small":

@@ -1,4 +1,4 @@
-"""`adapter/…`: a base model with a trained adapter (LoRA and its kin, in PEFT's format) merged into it."""
+"""`adapter/…` and `hf/base+adapter`: a base model with a trained adapter (LoRA and its kin, in PEFT's format)."""
 
 from __future__ import annotations
 
@@ -9,29 +9,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmlab.errors import DataError, MissingPackage
+from llmlab.errors import BadRequest, DataError, MissingPackage
+from llmlab.models.local.beside import Beside
 from llmlab.models.local.engine import Engine
 from llmlab.models.local.loading import Loaded
 from llmlab.models.local.source import PATTERNS, Source, fingerprint, snapshot
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.types import Options, digest
 
+BESIDE = "+"
+"""Between a base and the adapter that stays beside it, in a name."""
 CONFIG = "adapter_config.json"
 CARD = "llmlab.json"
 """Written beside an adapter by `lab.finetune`: the base by name, and the fingerprint of its weights."""
 
 
 class AdaptedModel(TransformersModel):
-    """A base model and an adapter for it: "adapter/" and a folder or an id of the hub.
+    """A base model and an adapter for it, a folder or an id of the hub.
 
-    The adapter is merged into the base's weights when they load, so that answers take no longer than the base's. One
-    that was trained on a quantised base is merged into the unquantised one, which is a little different; with
-    `quantize` the base is quantised and the adapter stays beside it, as in training.
+    - "adapter/./runs/tickets/adapter": merged into the base's weights when they load, so that answers take no longer
+      than the base's. With `quantize` the base is quantised and the adapter stays beside it, as in training; without,
+      one that was trained on a quantised base is merged into the unquantised one, which is a little different.
+    - "hf/owner/base+./runs/tickets/adapter" (or "micro/base+…", an alias and "+…"): LoRA stays beside the base, which
+      is in memory once for all its adapters and for the base as a model, where these have the same settings. An answer
+      takes a little longer. What cannot stay beside it (DoRA, …) is merged, and `settings_used` says why.
 
     Args:
-        name: "adapter/./runs/tickets/adapter".
+        name: in one of the two forms.
         options: generation options.
-        base: name of the base model; None takes the one that the adapter was trained on.
+        base: name of the base model where the name has none; None takes the one that the adapter was trained on.
         device: as for `hf/`.
         dtype: as for `hf/`.
         revision: of the adapter on the hub.
@@ -66,9 +72,19 @@ class AdaptedModel(TransformersModel):
             threads=threads,
             batch_tokens=batch_tokens,
         )
-        self.base = base
-        source = AdapterSource(name, self._source(name), device, dtype, revision, trust_remote_code, quantize, base)
-        self._engine = Engine(source, threads, batch_tokens)
+        under, _, adapter = name.rpartition(BESIDE)
+        if under and base and base != under:
+            raise BadRequest(f"{name} names its base, and base={base!r} is another one: leave one of them out")
+        self.base = under or base
+        folder = adapter if under else self._source(name)
+        source = AdapterSource(name, folder, device, dtype, revision, trust_remote_code, quantize, self.base)
+        threads = threads or (1 if (self.base or "").startswith("micro/") else None)
+        self._engine = (Beside if under else Engine)(source, threads, batch_tokens)
+
+    @classmethod
+    def _source(cls, name: str) -> str:
+        """The adapter's folder or hub id."""
+        return name.rpartition(BESIDE)[2] if BESIDE in name else name.partition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -92,27 +108,26 @@ class AdapterSource(Source):
     @cached_property
     def under(self) -> Source:
         """The base model."""
-        from llmlab.models.registry import model
+        from llmlab.models.registry import maker, resolve
 
         config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
-        name = self.base or self._card.get("base") or f"hf/{config.get('base_model_name_or_path')}"
-        found: Any = model(name)
-        if not isinstance(found, TransformersModel):
+        name = resolve(self.base or self._card.get("base") or f"hf/{config.get('base_model_name_or_path')}")
+        kind = maker(name)
+        if not (isinstance(kind, type) and issubclass(kind, TransformersModel)):
             raise DataError(f"{self.name}: its base should be a local model, {name!r} is not")
-        source = replace(
-            found.source,
-            device=self.device,
-            dtype=self.dtype,
-            trust_remote_code=self.trust_remote_code,
-            quantize=self.quantize,
-        )
+        revision = None  # this one's is the adapter's
+        source = kind.source_of(name, self.device, self.dtype, revision, self.trust_remote_code, self.quantize)
         expected = self._card.get("weights")
         if expected and expected != source.fingerprint:
             raise DataError(
                 f"{self.name} was trained on {self._card.get('base')} with weights {expected}; {name} now has "
-                f"{source.fingerprint}. On another base an adapter means nothing: give its own with base="
+                f"{source.fingerprint}. On another base an adapter means nothing: name its own"
             )
         return source
+
+    def check(self) -> None:
+        """Refuse an adapter that was trained on another base; raises DataError."""
+        _ = self.under
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.models.cancel import Cancelled, cancelled
 from llmlab.models.local.coalesce import Coalescer, Job
@@ -15,6 +16,7 @@ from llmlab.models.local.interventions import applied, by_equality, guides, insi
 from llmlab.models.local.loading import Loaded, as_lab_error
 from llmlab.models.local.source import Source
 from llmlab.models.local.tokens import Pair, Tokens
+from llmlab.models.local.undo import surely
 
 if TYPE_CHECKING:
     from llmlab.models.local.check import Tried
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 # lanes under way at a time: what cannot be written together takes turns, a token each
 _LANES = 4
+# changes of a model (adapters, steering) whose prefixes are kept
+_CHANGES = 4
+
+T = TypeVar("T", "Prompted", "Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +64,16 @@ class Engine:
         self.source = source
         self.threads = threads
         self.batch_tokens = batch_tokens
-        self._coalescer = Coalescer(self._work)
+        work = weakref.WeakMethod(self._work)  # so that weights go with their last model, not with the next collection
+        self._coalescer = Coalescer(lambda jobs: work()(jobs))  # type: ignore[misc]  # who waits holds the engine
         self._lanes: list[Lane] = []
         self._loaded: Loaded | None = None
         self._loading = threading.Lock()
         self._path: Tried | None = None
-        self._own_prefixes: tuple[Any, int, Prefixes] | None = None
+        self._own_prefixes: list[tuple[Any, int, Prefixes]] = []
+        self._on: tuple[tuple[Any, ...], ExitStack] | None = None
         self.standing: tuple[Any, ...] = ()
+        self.owned = False
 
     @property
     def loaded(self) -> Loaded:
@@ -84,10 +93,19 @@ class Engine:
         """Token ids that end an answer."""
         return self.tokens.stops(self.loaded.model.generation_config)
 
+    def whole(self) -> Loaded:
+        """The weights with all that belongs to them, to be written elsewhere."""
+        return self.loaded
+
+    def fresh(self) -> Engine:
+        """One that reads the same weights once more."""
+        return Engine(self.source, self.threads, self.batch_tokens)
+
     def close(self) -> None:
         """Forget the weights; the next use reads them again."""
         with self._coalescer.alone(), self._loading:
-            self._loaded = self._path = self._own_prefixes = None
+            self._loaded = self._path = None
+            self._own_prefixes = []
             for name in ("tokens", "ends"):
                 self.__dict__.pop(name, None)
 
@@ -116,30 +134,29 @@ class Engine:
 
     def score(self, queries: Sequence[Sequence[Pair]], interventions: tuple[Any, ...] = ()) -> list[Any]:
         """For every query the log-probabilities of its pairs (errors in place), together with other threads'."""
-        return self._coalescer.run([Scored(tuple(query), interventions) for query in queries])
+        interventions = self._with(interventions)
+        return self._core._coalescer.run([Scored(tuple(query), interventions) for query in queries])
 
     @contextmanager
     def held(self, interventions: Sequence[Any] = ()) -> Iterator[Loaded]:
         """The weights under interventions, with no other call in between."""
-        with self._coalescer.alone(), self._prepared(interventions):
-            yield self.loaded
+        core = self._core
+        with core._coalescer.alone(), core._prepared(self._with(interventions)):
+            yield core.loaded
 
     @contextmanager
     def changed(self, *interventions: Any) -> Iterator[None]:
-        """All calls go through these interventions in here, beside their own."""
-        with self._coalescer.alone():
-            before = self.standing
+        """All calls that come in here go through these interventions, beside their own."""
+        before = self.standing
         try:
-            with self._coalescer.alone():
-                self.standing = (*before, *interventions)
+            self.standing = (*before, *interventions)
             yield
         finally:
-            with self._coalescer.alone():
-                self.standing = before
+            self.standing = before
 
     def decoder(self, size: int) -> Decoder:
         """Something that reads up to `size` sequences without a common prefix; use it while the model is `held`."""
-        return self._decoder(size, self._tried())
+        return self._core._decoder(size, self._core._tried())
 
     def _decoder(self, size: int, path: Tried) -> Decoder:
         from llmlab.models.local.decoding import PackedDecoder, PlainDecoder
@@ -151,11 +168,12 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[Any]:
         """The readings of token sequences (errors in place), together with other threads'."""
-        return self._coalescer.run(reads)
+        return self._core._coalescer.run([self._as_ours(read) for read in reads])
 
     def write(self, rows: Sequence[Prompted]) -> None:
         """Write rows to their end, together with those of other threads; errors land in the rows."""
-        for prompted, result in zip(rows, self._coalescer.run(rows), strict=True):
+        rows = [self._as_ours(prompted) for prompted in rows]
+        for prompted, result in zip(rows, self._core._coalescer.run(rows), strict=True):
             if isinstance(result, Exception):
                 prompted.row.error = as_lab_error(result, self.source.name)
 
@@ -164,12 +182,12 @@ class Engine:
 
         The model is free between tokens. Closing the iterator takes the row out of its batch.
         """
-        row = prompted.row
+        row, queue = prompted.row, self._core._coalescer
         try:
-            with self._coalescer.submitted([replace(prompted, watched=True)]) as (job,):
+            with queue.submitted([replace(self._as_ours(prompted), watched=True)]) as (job,):
                 while not job.done:
                     seen = len(row.written)
-                    self._coalescer.until(functools.partial(_moved, job, seen))
+                    queue.until(functools.partial(_moved, job, seen))
                     if cancelled():
                         row.error = Cancelled("the call was given up")
                         return
@@ -180,6 +198,20 @@ class Engine:
         finally:
             if not row.done:
                 row.error = Cancelled("the reader has left")
+
+    # -- whose calls these are ----------------------------------------------------------------------------
+
+    @property
+    def _core(self) -> Engine:
+        """The engine that has the weights."""
+        return self
+
+    def _with(self, interventions: Sequence[Any]) -> tuple[Any, ...]:
+        """What changes the weights' answers in a call of this engine."""
+        return (*self.standing, *interventions)
+
+    def _as_ours(self, ask: T) -> T:
+        return replace(ask, interventions=self._with(ask.interventions))
 
     # -- the work of one batch, done by whichever thread is in turn ---------------------------------------
 
@@ -251,7 +283,7 @@ class Engine:
                     self.loaded, pairs, lambda n: guided.by(self._decoder(n, path), path, self.loaded)
                 )
             else:
-                plain = not inside((*self.standing, *interventions))
+                plain = all(getattr(hook, "anywhere", False) for hook in inside(interventions))
                 results = scoring.score(self.loaded, pairs, self.batch_tokens, path.prefixes, merge=plain)
         scored = iter(range(len(pairs)))
         for job in jobs:
@@ -259,25 +291,56 @@ class Engine:
 
     @contextmanager
     def _prepared(self, interventions: Sequence[Any] = ()) -> Iterator[Tried]:
+        interventions = tuple(interventions)
         with threads(self.threads), ExitStack() as stack:
             path = self._tried()
-            if path.prepacked is not None:
-                stack.enter_context(path.prepacked.used())
-            interventions = (*self.standing, *interventions)
-            if hooks := inside(interventions):
+            hooks = inside(interventions)
+            stack.enter_context(self._only(hooks))
+            if hooks:
                 path = replace(path, prefixes=self._prefixes(path, hooks))
-                stack.enter_context(applied(self.loaded.model, hooks))
             yield replace(path, guides=guides(interventions)) if interventions else path
+
+    @contextmanager
+    def _only(self, hooks: tuple[Any, ...]) -> Iterator[None]:
+        """The model under these changes and no others: those of a call around this one are off in here."""
+        around = self._on
+        if around is not None:
+            if around[0] == hooks:
+                yield
+                return
+            surely(around[1].close)
+        try:
+            self._put_on(hooks)
+            yield
+        finally:
+            if self._on is not None:
+                surely(self._on[1].close)
+            self._on = None
+            if around is not None:
+                self._put_on(around[0])
+
+    def _put_on(self, hooks: tuple[Any, ...]) -> None:
+        path, stack = self._tried(), ExitStack()
+        self._on = (hooks, stack)
+        if path.prepacked is not None:
+            stack.enter_context(path.prepacked.used())
+        if hooks:
+            stack.enter_context(applied(self.loaded.model, hooks))
 
     def _prefixes(self, path: Tried, hooks: tuple[Any, ...]) -> Prefixes | None:
         """Prefixes as the changed model reads them: none in transformers' own layout; the last ones are kept."""
         if path.prefixes is None or not pack(hooks):
             return None
-        if self._own_prefixes is None or self._own_prefixes[:2] != (hooks, path.state):
+        for known in self._own_prefixes:
+            if known[:2] == (hooks, path.state):
+                self._own_prefixes.remove(known)
+                break
+        else:
             from llmlab.models.local.forward import Prefixes
 
-            self._own_prefixes = (hooks, path.state, Prefixes(self.loaded, path.prefixes.most_bytes))
-        return self._own_prefixes[2]
+            known = (hooks, path.state, Prefixes(self.loaded, path.prefixes.most_bytes // _CHANGES))
+        self._own_prefixes = [*self._own_prefixes[1 - _CHANGES :], known]
+        return known[2]
 
     def _tried(self) -> Tried:
         """How to compute, tried again whenever the weights have changed."""
@@ -286,6 +349,28 @@ class Engine:
         if self._path is None or self._path.state != state(self.loaded.model):
             self._path = try_out(self.loaded)
         return self._path
+
+
+_known: weakref.WeakValueDictionary[tuple[Source, int | None, int], Engine] = weakref.WeakValueDictionary()
+
+
+def own(source: Source, threads: int | None, batch_tokens: int) -> Engine:
+    """The engine of a new model: its own, or one that so far only adapters use."""
+    engine = _known.get((source, threads, batch_tokens))
+    if engine is None or engine.owned:
+        engine = Engine(source, threads, batch_tokens)
+        _known.setdefault((source, threads, batch_tokens), engine)
+    engine.owned = True
+    return engine
+
+
+def shared(source: Source, threads: int | None, batch_tokens: int) -> Engine:
+    """The engine that a model of these settings has, or a new one."""
+    key = (source, threads, batch_tokens)
+    engine = _known.get(key)
+    if engine is None:
+        _known[key] = engine = Engine(source, threads, batch_tokens)
+    return engine
 
 
 def _moved(job: Job, seen: int) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.errors import DataError, MissingPackage, UnknownName
-from llmlab.models.local.engine import Engine
 from llmlab.models.local.loading import Loaded, load
 from llmlab.models.local.source import Source
 from llmlab.models.local.transformers import TransformersModel
@@ -50,7 +49,10 @@ class GgufModel(TransformersModel):
         super().__init__(name, options, device=device, dtype=dtype, threads=threads, batch_tokens=batch_tokens)
         if importlib.util.find_spec("gguf") is None:
             raise MissingPackage(f"{name} needs the package 'gguf': pip install 'llmlab[gguf]'")
-        self._engine = Engine(GgufSource(name, self._source(name), device, dtype), threads, batch_tokens)
+
+    @classmethod
+    def source_of(cls, name: str, *settings: Any) -> Source:
+        return GgufSource(name, cls._source(name), *settings)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Intervention(Protocol):
     While one is active the model runs in transformers' own layout: rows of a batch, padded on the left, hidden
     states (batch, length, width); the first forward reads the prompts, later ones a token per row. One with an
     attribute `packs = True` does to each token the same wherever it stands (`sides()` says what the token is), and the
-    engine keeps its packed layout with shared prefixes: many sequences side by side in one row.
+    engine keeps its packed layout with shared prefixes: many sequences side by side in one row. One that does not ask
+    what a token is says `anywhere = True`: then a token may be in one sequence's prompt and in another's answer.
     """
 
     def applied(self, model: PreTrainedModel) -> AbstractContextManager[Any]:

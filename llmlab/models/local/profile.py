@@ -96,8 +96,10 @@ def _prompts(loaded: Loaded, shape: Shape, seed: int) -> list[list[int]]:
 def held_bytes(loaded: Loaded) -> int:
     """Bytes of a model's weights as they lie in memory, each counted once."""
     tensors = [*loaded.model.parameters(), *loaded.model.buffers()]
-    # bitsandbytes keeps the scales of its blocks beside the weights
+    # bitsandbytes keeps the scales of its blocks beside the weights; where the CPU has instructions of its own for
+    # them, the scales of the scales are worked in and gone
     states = [getattr(p, "quant_state", None) for p in tensors]
     for state in (s for s in states if s is not None):
-        tensors += [t for t in (state.absmax, getattr(state.state2, "absmax", None)) if t is not None]
+        second = getattr(getattr(state, "state2", None), "absmax", None)
+        tensors += [t for t in (state.absmax, second) if t is not None]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())

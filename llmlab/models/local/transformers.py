@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.errors import BadRequest, LabError
 from llmlab.models.base import Model
-from llmlab.models.local.engine import Engine, Prompted
+from llmlab.models.local.engine import Engine, Prompted, own
 from llmlab.models.local.generation import DEFAULT_MAX_TOKENS, Row
 from llmlab.models.local.loading import Loaded, as_lab_error, dtype_name
 from llmlab.models.local.quantize import check_name
@@ -69,10 +69,16 @@ class TransformersModel(Model):
         super().__init__(name, options)
         require(name)
         check_name(quantize)
-        source = Source(name, self._source(name), device, dtype, revision, trust_remote_code, quantize)
-        self._engine = Engine(source, threads or self.usual_threads, batch_tokens)
+        source = self.source_of(name, device, dtype, revision, trust_remote_code, quantize)
+        self._engine = own(source, threads or self.usual_threads, batch_tokens)
 
-    def _source(self, name: str) -> str:
+    @classmethod
+    def source_of(cls, name: str, *settings: Any) -> Source:
+        """Where the weights of a model of this name are; settings as in `Source`."""
+        return Source(name, cls._source(name), *settings)
+
+    @classmethod
+    def _source(cls, name: str) -> str:
         """Folder or hub id that a name means."""
         return name.partition("/")[2]
 
