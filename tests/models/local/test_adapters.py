@@ -264,6 +264,25 @@ def test_an_adapter_for_other_weights_is_refused_by_their_fingerprint(base, make
         beside(other, adapter).generate("The")
 
 
+def test_a_server_has_the_base_and_its_adapters_by_name(base, several):
+    openai = pytest.importorskip("openai")
+    names = [f"hf/{base}+{several[0]}", f"hf/{base}", f"hf/{base}+{several[1]}"]
+    models = [lab.model(name, max_tokens=12) for name in names]
+    expected = [model.generate(PROMPTS[0]).text for model in models]
+    with (
+        lab.serve(models, store="sqlite://") as server,
+        openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client,
+    ):
+        assert [one.id for one in client.models.list()] == names
+        asked = [{"role": "user", "content": PROMPTS[0]}]
+        replies = [client.chat.completions.create(model=name, messages=asked, max_tokens=12) for name in names]
+        found = [reply.choices[0].message.content for reply in replies]
+        weights = {id(model.load().model) for model in server.models.values()}
+    assert found == expected
+    assert len(set(expected)) == 3
+    assert len(weights) == 1
+
+
 def test_a_folder_with_a_plus_in_its_name_is_a_model(tmp_path):
     folder = tiny_model(tmp_path / "a+b")
     assert lab.model(f"hf/{folder}", device="cpu", max_tokens=2).generate("The").text is not None
