@@ -24,6 +24,7 @@ _NEEDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "hf": ((), "transformers", "llmlab[local]"),
     "micro": ((), "torch", "llmlab[local]"),
     "gguf": ((), "gguf", "llmlab[gguf]"),
+    "llamacpp": ((), "llama_cpp", "llmlab[llamacpp]"),
 }
 
 
@@ -47,7 +48,7 @@ def missing(name: str) -> str:
             return f"{' or '.join(variables)} is not set"
     if provider == "hf" and not _weights(own):
         return f"weights are not in the cache: llmlab pull {name}"
-    if provider == "gguf" and not Path(own).is_file():
+    if provider in ("gguf", "llamacpp") and not Path(own).is_file():
         return f"no file {own}"
     if provider == "micro":
         try:

@@ -23,6 +23,7 @@ PROVIDERS: dict[str, str] = {
     "google-legacy": "llmlab.models.google_legacy:GoogleLegacyModel",
     "gguf": "llmlab.models.local.gguf:GgufModel",
     "hf": "llmlab.models.local.transformers:TransformersModel",
+    "llamacpp": "llmlab.models.local.llamacpp:LlamaCppModel",
     "micro": "llmlab.models.micro:MicroModel",
     "openai": "llmlab.models.openai:OpenAIModel",
     "scripted": "llmlab.models.scripted:Scripted",
@@ -34,6 +35,7 @@ _EXTRAS = {
     "peft": "train",
     "google.generativeai": "google-legacy",
     "gguf": "gguf",
+    "llama_cpp": "llamacpp",
 }
 _OPTIONS = frozenset(f.name for f in fields(Options))
 

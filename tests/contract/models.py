@@ -30,7 +30,7 @@ CLOUD: Mapping[str, Callable[[ProviderServer], Mapping[str, Any]]] = {
     "google/decisions-prerelease": lambda server: {"base_url": server.url},
     "google-legacy/gemini-1.5-flash": lambda server: {"base_url": server.url},
 }
-LOCAL = ("hf/tiny", "micro/small", "adapter/tiny", "hf/tiny+adapter", "gguf/tiny")
+LOCAL = ("hf/tiny", "micro/small", "adapter/tiny", "hf/tiny+adapter", "gguf/tiny", "llamacpp/tiny")
 WRAPPED = (
     *("through/scripted", "through/openai", "through/hf"),
     *("vote/scripted", "vote/hf", "cascade/scripted", "cascade/hf"),
@@ -55,6 +55,9 @@ def make(name: str, server: ProviderServer, **options: Any) -> Model:
         return lab.model(f"hf/{_tiny()}", device="cpu", **{"max_tokens": 12, **options})
     if name == "gguf/tiny":
         return lab.model(f"gguf/{_gguf()}", device="cpu", **{"max_tokens": 12, **options})
+    if name == "llamacpp/tiny":
+        pytest.importorskip("llama_cpp", reason="an extra that is compiled")
+        return lab.model(f"llamacpp/{_gguf('float16')}", **{"max_tokens": 12, **options})
     if name == "hf/tiny+adapter":
         return lab.model(f"hf/{_tiny()}+{_adapter()}", device="cpu", **{"max_tokens": 12, **options})
     if name == "adapter/tiny":
@@ -113,12 +116,13 @@ def _tiny() -> Path:
 
 
 @lru_cache
-def _gguf() -> Path:
-    """The tiny model in a file of 8 bits."""
+def _gguf(dtype: str = "q8_0") -> Path:
+    """The tiny model in a file."""
     pytest.importorskip("gguf", reason="an extra")
     from llmlab.finetune import gguf
 
-    return gguf.write(lab.model(f"hf/{_tiny()}", device="cpu"), Path(mkdtemp(prefix="llmlab-gguf-")) / "m.gguf", "q8_0")
+    path = Path(mkdtemp(prefix="llmlab-gguf-")) / "m.gguf"
+    return gguf.write(lab.model(f"hf/{_tiny()}", device="cpu"), path, dtype)
 
 
 @lru_cache
