@@ -211,11 +211,20 @@ class PreferenceModel:
             p = _sigmoid(d @ w)
             curvature = (d.T * (p * (1 - p))) @ d + self.prior * np.eye(size)
             step = np.linalg.solve(curvature, d.T @ (targets - p) - self.prior * w)
-            # the log-likelihood is concave, yet a whole step from far away may overshoot
-            w = w + step * min(1.0, 10 / max(float(np.abs(step).max()), 1e-12))
+            # the likelihood is concave, yet a whole step from far away may overshoot
+            while (
+                self._likelihood(d, targets, w + step) < self._likelihood(d, targets, w) and np.abs(step).max() > 1e-8
+            ):
+                step = step / 2
+            w = w + step
             if np.abs(step).max() < 1e-8:
                 break
         self._weights, self._root = w, np.linalg.cholesky(curvature)
+
+    def _likelihood(self, d: Floats, targets: Floats, w: Floats) -> float:
+        """Logarithm of the weights' posterior density, but for a constant."""
+        gaps = d @ w
+        return float(targets @ gaps - np.logaddexp(0, gaps).sum() - self.prior / 2 * w @ w)
 
 
 def preferences(using: str | Model | Features = "ngrams", prior: float = 0.1) -> PreferenceModel:

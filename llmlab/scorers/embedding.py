@@ -44,7 +44,9 @@ class Similarity(Rule):
         return Score(value, text.strip(), f"cosine {cosine:.3f} with {shorten(target)!r}", {"cosine": cosine})
 
     def cosine(self, a: str, b: str) -> float:
-        """Cosine similarity of two texts, in [-1, 1]."""
+        """Cosine similarity of two texts, in [-1, 1]; 0 when one is blank, of which some models see no token."""
+        if not (a.strip() and b.strip()):
+            return 0.0
         return float(_embedding(self.model, a) @ _embedding(self.model, b))
 
 
@@ -57,8 +59,8 @@ def similarity(model: str | Path = MINILM, threshold: float | None = None) -> Si
             comparable between models: choose it with `calibration`.
 
     Mean or first-token pooling over the encoder's last layer, as the model says, gives the numbers of
-    sentence-transformers; that package, which takes long to load, is only used for models with other layers. Texts
-    over the model's length are cut.
+    sentence-transformers; that package, which takes long to load, is only used for models with other layers, and for
+    those that put a text into a chat template, behind a prompt or in lower case. Texts over the model's length are cut.
 
     Raises:
         DataError: when the model cannot be loaded.
@@ -134,12 +136,23 @@ def _plain_encoder(model: str, pooling: str) -> Callable[[str], Vector]:
 
 def _pooling(model: str) -> str:
     """How tokens are pooled: "mean" (also for a plain encoder) or "cls"; "" for anything more than that."""
+    if _prepares(model):
+        return ""
     modules = {str(m["type"]).rpartition(".")[2] for m in _config(model, "modules.json") or ()}
     settings: dict[str, Any] = _config(model, "1_Pooling/config.json") or {"pooling_mode": "mean"}
     chosen = {str(settings["pooling_mode"])} if "pooling_mode" in settings else set()
     chosen |= {name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True and "_mode_" in name}
     simple = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
     return simple.get(chosen.pop(), "") if len(chosen) == 1 and modules <= _KNOWN_MODULES else ""
+
+
+def _prepares(model: str) -> bool:
+    """Whether texts are changed before they are read: put into a chat template, behind a prompt, or in lower case."""
+    reads = _config(model, "sentence_bert_config.json") or {}
+    whole = _config(model, "config_sentence_transformers.json") or {}
+    return bool(
+        reads.get("do_lower_case") or "message" in reads.get("modality_config", ()) or whole.get("default_prompt_name")
+    )
 
 
 def _config(model: str, name: str) -> Any:

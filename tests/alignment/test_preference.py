@@ -38,6 +38,20 @@ class Plain:
         return np.array([[float(x) for x in answer.split()] for answer in answers])
 
 
+def test_the_most_likely_weights_are_found_after_every_vote_on_features_of_any_length() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (0.01, 1.0, 30.0):
+        weights, model = rng.normal(size=8), PreferenceModel(Plain())
+        for _ in range(30):
+            a, b = scale * rng.normal(size=(2, 8))
+            if rng.random() > 1 / (1 + np.exp(-(a - b) @ weights)):
+                a, b = b, a
+            model.learn(Comparison("", *(" ".join(map(str, x)) for x in (a, b))))
+            d = model._differences
+            p = 1 / (1 + np.exp(-np.clip(d @ model._weights, -500, 500)))
+            assert np.abs(d.T @ (1 - p) - model.prior * model._weights).max() < 1e-4 * max(1, scale)
+
+
 def test_weights_and_curvature_are_those_of_a_general_optimiser() -> None:
     from scipy.optimize import minimize
 

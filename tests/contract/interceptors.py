@@ -102,6 +102,27 @@ def two(request: Request, call: Call) -> Response:
     raise ValueError("boom")
 
 
+def vowels(prompts: Any, answers: Any) -> list[float]:
+    return [float(sum(c in "aeiou" for c in answer)) for answer in answers]
+
+
+def local(name: str, model: Any) -> Any:
+    """A technique that works inside a local model, by name; `LOCAL` lists them."""
+    pairs = [("The river runs", "The baker sells"), ("In winter they skate", "In summer they swim")]
+    steering = alignment.steering(model, pairs, layers=[1])
+    made = {
+        "steering": lambda: steering * 1.5,
+        "ablation": steering.ablation,
+        "logit_bias": lambda: alignment.logit_bias({5: 3.0}),
+        "dexperts": lambda: alignment.dexperts(None, model, 0.5, plausible=0.1),
+        "contrastive": lambda: alignment.contrastive(model),
+        "guided": lambda: alignment.guided(vowels, 1.0, k=3),
+    }
+    return made[name]()
+
+
+LOCAL = ("steering", "ablation", "logit_bias", "dexperts", "contrastive", "guided")
+
 BROKEN = {
     "interceptor": alignment.interceptor(two),
     "plain-function": two,

@@ -12,12 +12,14 @@ import pytest
 import llmlab as lab
 from llmlab.errors import InterceptorFailed
 from llmlab.models.scripted import Scripted
+from llmlab.store import Store
 from llmlab.types import Interceptor, Request
-from tests.contract.interceptors import ANSWER, BROKEN, CASES, Case
+from tests.contract.interceptors import ANSWER, BROKEN, CASES, LOCAL, Case, local
 
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 EVERY_BROKEN = pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 QUESTION = "Which colour has the river?"
+ASKED = (QUESTION, "Which colour has the road?", "Which colour has the mill?")
 
 
 def model() -> Scripted:
@@ -93,6 +95,38 @@ def test_nests_in_another_one(case: Case) -> None:
     assert len(response.trace) == 1
     assert len(response.trace[0].trace) == case.calls
     assert response.cost == pytest.approx(0.01 * case.calls)
+
+
+def in_a_benchmark_and_in_an_experiment(plain: lab.Model, through: lab.Model, folder: Path) -> tuple[Any, Any]:
+    """Row of the summary, and line of the experiment, which asks nothing that the benchmark has asked."""
+    suite = lab.suite([lab.Sample(q, target="river", id=q) for q in ASKED], scorer="contains", name="s")
+    with Store(f"sqlite:///{folder}/runs.db") as store, lab.ledger() as spending:
+        results = lab.evaluate({"plain": plain, "through": through}, suite, seed=1, store=store, progress=False)
+        asked = spending.calls
+        found = lab.experiment({"plain": plain, "through": through}, suite, seed=1, store=store, progress=False)
+    assert (spending.calls, found.seen_before) == (asked, 6)
+    row, line = results.summary().set_index("model").loc["through"], found.lines[0]
+    assert (row["n"], row["failed"], line.n, line.arm) == (3, 0, 3, "through")
+    assert row["score"] - results.summary().set_index("model").loc["plain", "score"] == pytest.approx(line.gain)
+    return row, line
+
+
+@EVERY
+def test_runs_in_a_benchmark_and_in_an_experiment(case: Case, tmp_path: Path) -> None:
+    wrapped = model().through(case.interceptor, name="through")
+    row, line = in_a_benchmark_and_in_an_experiment(model(), wrapped, tmp_path)
+    assert (row["score"], line.gain) == (1.0, 0.0)
+    assert row["cost"] == pytest.approx(3 * 0.01 * case.calls)
+
+
+@pytest.mark.parametrize("technique", LOCAL)
+def test_a_technique_inside_a_local_model_does_so_too(technique: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="an extra")
+    from tests.alignment.tiny import lm
+
+    plain = lm().with_options(max_tokens=4)
+    row, _ = in_a_benchmark_and_in_an_experiment(plain, plain.through(local(technique, lm())), tmp_path)
+    assert row["refused"] == 0
 
 
 @EVERY_BROKEN
