@@ -341,6 +341,13 @@ def test_however_it_is_cut_a_stream_is_judged_like_the_whole(parts: list[str], r
         assert shown == text
 
 
+def test_a_pattern_that_has_begun_before_a_flagged_word_still_blocks() -> None:
+    flag: dict[str, Any] = {"id": "flag", "keywords": ["fast"], "action": "flag"}
+    gate = Gate(rules({"rules": [{"id": "plan", "patterns": ["go there .*at night"]}, flag]}))
+    shown, _ = gate.feed("go there fast", final=False)
+    assert shown == "" and "plan" in {hit.rule for hit in gate.feed(" at night", final=True)[1]}
+
+
 @given(st.lists(LETTERS, max_size=14), st.randoms(use_true_random=False))
 def test_a_block_that_has_begun_is_not_missed_for_a_flag_that_is_whole(parts: list[str], random: Any) -> None:
     flags = {"id": "flag", "keywords": ["x", "the test"], "action": "flag"}
