@@ -73,9 +73,9 @@ def test_methods_checkpointing_and_batches_order_as_they_should() -> None:
     full, lora, qlora = (memory(BASE, m, 64, 4).peak for m in ("full", "lora", "qlora"))  # type: ignore[arg-type]
     assert full > lora > qlora
     assert memory(BASE, "lora", 64, 4, checkpointing=True).activations < 0.5 * memory(BASE, "lora", 64, 4).activations
-    assert memory(BASE, "lora", 64, 8).activations == pytest.approx(
-        2 * memory(BASE, "lora", 64, 4).activations, rel=0.05
-    )
+    # in bfloat16 the weights are converted as well, whatever the batch
+    four, eight, sixteen = (memory(BASE, "lora", 64, batch).activations for batch in (4, 8, 16))
+    assert sixteen - eight == pytest.approx(2 * (eight - four), rel=0.05)
     assert memory(BASE, "full", 64, 4, objective="dpo").reference > 0
 
 
