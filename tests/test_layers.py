@@ -1,6 +1,8 @@
 """A module imports only from lower layers; there are no circles."""
 
 import ast
+from collections.abc import Container
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ LAYERS = [
     {"serve", "ui", "cli", "pytest_plugin"},
     {"__init__", "__main__"},
 ]
+# a preset predicts its memory, and memory is predicted for presets
+MUTUAL = {("llmlab.finetune.memory", "llmlab.finetune.presets")}
 # tools beside the layers: they may use anything, nothing below may use them
 BESIDE = {"testing", "microworld"}
 
@@ -27,8 +31,8 @@ def rank(part: str) -> int:
     raise AssertionError(f"llmlab.{part} belongs to no layer; add it to LAYERS in this test and to the design")
 
 
-def imports(path: Path) -> set[str]:
-    """Top-level parts of llmlab that a file imports, those that only type checkers see left out."""
+def nodes(path: Path) -> list[ast.AST]:
+    """The imports of a file, those inside functions too, those that only type checkers see left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     hidden = {
         id(node)
@@ -36,10 +40,13 @@ def imports(path: Path) -> set[str]:
         if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
         for node in ast.walk(block)
     }
+    return [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) and id(n) not in hidden]
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level parts of llmlab that a file imports."""
     found = set()
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmlab"):
             parts = (node.module or "").split(".")
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
@@ -59,3 +66,31 @@ def test_module_imports_only_from_lower_layers(path: Path) -> None:
     for part in imports(path):
         assert part not in BESIDE, f"{path.name} imports the tool llmlab.{part}"
         assert rank(part) <= rank(own), f"{path.name} (layer of {own}) imports llmlab.{part} above it"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    names = {module(path): path for path in FILES}
+    graph = {
+        name: {f for f in imported(path, names) if f != name and (name, f) not in MUTUAL}
+        for name, path in names.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path, names: Container[str]) -> set[str]:
+    """Files of llmlab that a file imports, at its top or inside a function."""
+    found = set()
+    for node in nodes(path):
+        if isinstance(node, ast.ImportFrom):
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in names else node.module for name in full}
+        else:
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name in names}
