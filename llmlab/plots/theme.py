@@ -52,7 +52,7 @@ def _look() -> Any:
 
     # layout and grid are what each plot chooses
     own = rc_params_from_file(Path(__file__).with_name("lab.mplstyle"), use_default_template=False)
-    return {name: value for name, value in own.items() if name not in ("figure.constrained_layout.use", "axes.grid")}
+    return {**own, "figure.constrained_layout.use": False, "axes.grid": False}
 
 
 def dress(ax: Axes, title: str, grid: str = "x") -> Axes:

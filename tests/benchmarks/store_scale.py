@@ -40,7 +40,7 @@ backup, verified                                                 12
 prune half, and compact        0.259    1.790     13             20
 
 Reading rounds has taken 0.61 of the CPU since (the lines on the watch). Before: 4.6 s for all costs, 13 s for the plot
-of a watch, 2.7 s for the summary of 20,000 rows, and counting what prune would take did not end within ten minutes.
+of a watch, 2.7 s for the summary of 20,000 rows, and counting what prune would take did not end within three minutes.
 """
 
 from __future__ import annotations
