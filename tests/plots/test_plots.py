@@ -254,6 +254,12 @@ def test_plots_of_ones_own_can_have_the_look_of_ours() -> None:
         assert found == {theme.INK, theme.MUTED, theme.GRID, theme.PAPER}
 
 
+def test_the_grid_of_a_style_in_use_is_not_drawn_into_ours() -> None:
+    with plt.style.context(theme.STYLE):
+        ax = plots.scores(pd.DataFrame([scored()]))
+        assert not any(line.get_visible() for line in ax.get_ygridlines())
+
+
 @pytest.mark.parametrize("colour", theme.PALETTE)
 def test_every_colour_can_be_seen_on_light_and_dark_paper(colour):
     assert contrast(colour, theme.PAPER) >= 2
