@@ -186,9 +186,12 @@ class Watch:
         reference = Reference(place.get(body.get("baseline", ""), 0), place.get(body.get("start", ""), 0), since)
         return check(rounds, reference, self.items(), self.settings, self.settings.models)
 
-    def rounds(self) -> list[Round]:
-        """The complete rounds, in the order in which they were begun (a clock that jumped does not matter)."""
-        found = self.store.documents.find(slots.KIND, prefix=f"{self.name}/")
+    def rounds(self, last: int | None = None) -> list[Round]:
+        """The complete rounds, in the order in which they were begun (a clock that jumped does not matter).
+
+        `last` looks at the newest so many only.
+        """
+        found = self.store.documents.find(slots.KIND, prefix=f"{self.name}/", last=last)
         return [Round.from_document(one["body"]) for one in found if one["body"]["status"] == "complete"]
 
     def items(self) -> dict[str, Items]:
@@ -223,11 +226,15 @@ class Watch:
 
     # -- what follows -------------------------------------------------------------------------------------
 
-    def history(self) -> History:
-        """All rounds: `.frame` is a DataFrame, `.changes` the change points, `.plot()` the trend."""
+    def history(self, last: int | None = None) -> History:
+        """All rounds: `.frame` is a DataFrame, `.changes` the change points, `.plot()` the trend.
+
+        Args:
+            last: only the newest so many; change points are then looked for among these.
+        """
         from llmlab.monitor.history import History
 
-        return History(self.name, self.rounds(), self.items(), self._document().get("baseline", ""))
+        return History(self.name, self.rounds(last), self.items(), self._document().get("baseline", ""))
 
     def alerts(self, drop: float | None = None, *, deliver: bool = True) -> Alerts:
         """Bring the alerts up to date with the latest round, send what is new, and give those that are open.

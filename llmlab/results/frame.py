@@ -77,7 +77,10 @@ def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in REQUIRED if name not in columns and size]
     if missing:
         raise DataError(f"rows of results need {', '.join(REQUIRED)}; these have no {', '.join(missing)}")
-    made = {name: _typed(columns.get(name, [_DEFAULT.get(name)] * size), kind, name) for name, kind in COLUMNS.items()}
+    made = {
+        name: _typed(columns[name], kind, name) if name in columns else _unwritten(kind, name, size)
+        for name, kind in COLUMNS.items()
+    }
     extra = {name: values for name, values in columns.items() if name not in COLUMNS}
     return pd.DataFrame({**made, **extra}, index=pd.RangeIndex(size))
 
@@ -117,6 +120,14 @@ def _typed(values: list[Any], kind: str, name: str) -> Any:
         return pd.array([_DEFAULT.get(name, False) if _unknown(v) else bool(v) for v in values], dtype="bool")
     empty: Any = list if kind == "list" else dict
     return pd.Series([empty() if _unknown(v) else v for v in values], dtype=object)
+
+
+def _unwritten(kind: str, name: str, size: int) -> Any:
+    """A column that no row has."""
+    default = _DEFAULT.get(name)
+    if kind in ("mapping", "list"):
+        return _typed([default] * size, kind, name)  # to each row its own
+    return _typed([default], kind, name).repeat(size)
 
 
 def _unknown(value: Any) -> bool:

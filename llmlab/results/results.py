@@ -50,12 +50,12 @@ class Results:
     @property
     def models(self) -> list[str]:
         """Names of the models, in the order of the rows."""
-        return list(dict.fromkeys(self.samples["model"]))
+        return list(self.samples["model"].unique())
 
     @property
     def benchmarks(self) -> list[str]:
         """Names of the benchmarks, in the order of the rows."""
-        return list(dict.fromkeys(self.samples["benchmark"]))
+        return list(self.samples["benchmark"].unique())
 
     def filter(self, **wanted: Any) -> Results:
         """Only the rows whose columns have the given values: `filter(model="a", benchmark=["x", "y"])`.

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COUNTERS = ("truncated", "empty", "refused", "unparsable", "shortened", "failed")
+NEEDED = (
+    *("model", "benchmark", "benchmark_version", "protocol", "metric", "sample", "repeat", "cluster"),
+    *("score", "chance", "cost", "seconds", "error", "parsed", "refused", "truncated", "empty", "notes"),
+)
+"""Columns of the rows that a summary, the counters and a comparison read; the rest is for people to read."""
 WARN_ABOVE = 0.02
 """Share of answers from which a counter is worth a warning."""
 
@@ -49,7 +54,7 @@ def places(frame: pd.DataFrame) -> list[tuple[dict[str, str], Any]]:
     indices: Any = frame.groupby(GROUP, sort=False).indices  # tuple of the key -> positions of its rows
     found = [(dict(zip(GROUP, key, strict=True)), rows) for key, rows in indices.items()]
     ranks = [
-        {value: i for i, value in enumerate(dict.fromkeys(zip(*(frame[name] for name in names), strict=True)))}
+        {value: i for i, value in enumerate(frame[names].drop_duplicates().itertuples(index=False, name=None))}
         for names in (["benchmark"], ["benchmark_version", "protocol", "metric"], ["model"])
     ]
 

@@ -50,7 +50,7 @@ class Documents:
     ) -> dict[str, Any] | None:
         """`change` as a part of a transaction that writes."""
         if self._postgres:
-            _lock(connection, kind, key)
+            lock(connection, kind, key)
         old = connection.execute(_one(kind, key)).mappings().first()
         new = f(None if old is None else decode(documents, old)["body"])
         if new is not None and not self._insert(connection, kind, key, new, ""):
@@ -118,8 +118,12 @@ def _set(kind: str, key: str, body: Body) -> Update:
     return update(documents).where(*_where(kind, key)).values(body=encode(documents, {"body": dict(body)})["body"])
 
 
-def _lock(connection: Connection, kind: str, key: str) -> None:
-    """Hold off others on Postgres until the transaction ends; a row that is not there yet cannot be locked itself."""
+def lock(connection: Connection, kind: str, key: str, *, shared: bool = False) -> None:
+    """Hold off others on Postgres until the transaction ends; a row that is not there yet cannot be locked itself.
+
+    Those who share it hold off only those who do not.
+    """
     from sqlalchemy import func
 
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(to_text(f"{kind}\n{key}")))))
+    take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    connection.execute(select(take(func.hashtext(to_text(f"{kind}\n{key}")))))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     MetaData,
     Table,
@@ -19,20 +23,29 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    true,
     union,
+    update,
 )
 
 from llmlab.errors import StoreError
-from llmlab.store.codec import to_text
+from llmlab.store.codec import from_text, to_text
 from llmlab.store.spending import IMPUTED
 from llmlab.store.statements import PRUNING
 from llmlab.store.store import Store
 from llmlab.store.tables import answers, prompts, rows, runs
 
+_SIZE = 5_000
+"""Rows, answers or prompts that go at once: some tenths of a second, in which SQLite lets nobody else write."""
+_PAUSE = 0.12
+"""Seconds before each piece: who waits for SQLite tries again every tenth of a second."""
+_IDS = 900
+
 # temporary: ids by the thousand are too many for an IN (...)
 _temporary = MetaData()
 _runs = Table("doomed_runs", _temporary, Column("id", Text, primary_key=True), prefixes=["TEMPORARY"])
 _answers = Table("doomed_answers", _temporary, Column("key", Text, primary_key=True), prefixes=["TEMPORARY"])
+_rows = Table("doomed_rows", _temporary, Column("number", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 _GONE = rows.c.run.in_(select(_runs.c.id))
 
 
@@ -50,6 +63,17 @@ class Pruned:
     spent: float
     dry: bool
 
+    def __add__(self, other: Pruned) -> Pruned:
+        """Both together."""
+        return Pruned(
+            self.runs + other.runs,
+            self.rows + other.rows,
+            self.answers + other.answers,
+            self.prompts + other.prompts,
+            self.spent + other.spent,
+            self.dry,
+        )
+
     def __repr__(self) -> str:
         held = ", ".join(f"{getattr(self, name):,} {name}" for name in ("runs", "rows", "answers", "prompts"))
         said = "would be forgotten" if self.dry else "forgotten"
@@ -64,36 +88,66 @@ def prune(
     dry: bool = True,
     compact: bool = True,
 ) -> Pruned:
-    """Forget runs, and what only they needed. All in one transaction: it happens whole or not at all.
+    """Forget runs, and what only they needed. In pieces of some thousand rows, between which others write.
 
     An answer goes when no row of another run needs it, and it belongs to a run that goes or was made before
     `answers_before`. What it cost stays in `store.spending`, budgets are never touched.
+
+    A piece happens whole or not at all. When one fails, those before it are done: some runs are gone, one may be there
+    in part (its status is "pruning"), and forgetting by the same rule goes on from there.
 
     Args:
         store: to make smaller.
         doomed: ids of runs.
         answers_before: answers that belong to no run go when they are older than this; None keeps them.
         dry: only count.
-        compact: give the space back to the disk, which takes as much free space as the store has left.
+        compact: give the space back to the disk, which takes as much free space as the store has left. Others wait
+            meanwhile.
 
     Raises:
-        StoreError: for a run that is not there; when the disk is full, with everything as it was.
+        StoreError: for a run that is not there, with nothing forgotten; when the disk is full.
     """
-    ids = sorted(set(doomed))
-    # only counting must not hold up those who write
-    with store._reading() if dry else store._writing() as connection:
-        _temporary.create_all(connection, checkfirst=False)
-        if ids:
-            connection.execute(insert(_runs), [{"id": to_text(i)} for i in ids])
-        _choose_answers(connection, answers_before)
-        found = _counted(connection, ids, store, dry)
-        if not dry:
-            _forget(connection)
-            store.documents.change_in(connection, PRUNING, "", lambda old: {"n": (old or {"n": 0})["n"] + 1})
-        _temporary.drop_all(connection, checkfirst=False)
-    if compact and not dry:
+    ids = sorted(map(to_text, set(doomed)))
+    if dry:
+        return _would_be_pruned(store, ids, answers_before)
+    with store._reading() as connection:
+        _are_there(connection, ids, store)
+    found = Pruned(0, 0, 0, 0, 0.0, dry=False)
+    for piece in _pieces(store, ids, answers_before):
+        found = found + piece
+    if compact:
         _compact(store)
     return found
+
+
+def _would_be_pruned(store: Store, ids: Sequence[str], before: datetime | None) -> Pruned:
+    # only counting must not hold up those who write
+    with store._reading() as connection:
+        _are_there(connection, ids, store)
+        _temporary.create_all(connection, checkfirst=False)
+        if ids:
+            connection.execute(insert(_runs), [{"id": i} for i in ids])
+        _choose_answers(connection, before)
+        counts = [
+            connection.scalar(select(func.count()).select_from(rows).where(_GONE)),
+            connection.scalar(select(func.count()).select_from(_answers)),
+            connection.scalar(select(func.count()).select_from(_unused(~_GONE).subquery())),
+        ]
+        spent = _spent(connection)
+        _temporary.drop_all(connection, checkfirst=False)
+    row_count, answer_count, prompt_count = (n or 0 for n in counts)
+    return Pruned(len(ids), row_count, answer_count, prompt_count, spent, dry=True)
+
+
+def _are_there(connection: Connection, ids: Sequence[str], store: Store) -> None:
+    for start in range(0, len(ids), _IDS):
+        some = ids[start : start + _IDS]
+        known = set(connection.scalars(select(runs.c.id).where(runs.c.id.in_(some))))
+        missing = [i for i in some if i not in known]
+        if missing:
+            raise StoreError(
+                f"no run {from_text(missing[0])!r} in {store!r}; see `store.runs()`. Nothing was forgotten"
+            )
 
 
 def _choose_answers(connection: Connection, before: datetime | None) -> None:
@@ -107,35 +161,97 @@ def _choose_answers(connection: Connection, before: datetime | None) -> None:
     connection.execute(delete(_answers).where(~here | needed))
 
 
-def _counted(connection: Connection, ids: Sequence[str], store: Store, dry: bool) -> Pruned:
-    known = set(connection.scalars(select(runs.c.id).where(runs.c.id.in_(select(_runs.c.id)))))
-    missing = [i for i in ids if to_text(i) not in known]
-    if missing:
-        raise StoreError(f"no run {missing[0]!r} in {store!r}; see `store.runs()`. Nothing was forgotten")
+def _spent(connection: Connection) -> float:
+    """What the chosen answers cost."""
     charged = ~func.coalesce(answers.c.price, "").startswith(IMPUTED)
-    spent = select(func.sum(answers.c.cost)).join(_answers, _answers.c.key == answers.c.key).where(charged)
-    return Pruned(
-        len(ids),
-        connection.scalar(select(func.count()).select_from(rows).where(_GONE)) or 0,
-        connection.scalar(select(func.count()).select_from(_answers)) or 0,
-        connection.scalar(select(func.count()).select_from(prompts).where(_unused())) or 0,
-        connection.scalar(spent) or 0.0,
-        dry,
-    )
+    # as in the deletion: from a join, SQLite makes a walk through all answers
+    query = select(func.sum(answers.c.cost)).where(answers.c.key.in_(select(_answers.c.key)), charged)
+    return connection.scalar(query) or 0.0
 
 
-def _unused() -> ColumnElement[bool]:
+def _unused(kept: ColumnElement[bool]) -> CompoundSelect[str]:
+    """Hashes of the prompts that none of the rows to keep has."""
     # sets, because looking for the rows of one prompt reads all of them
-    kept = select(rows.c.prompt).where(rows.c.prompt.is_not(None), ~_GONE)
-    return prompts.c.hash.in_(select(prompts.c.hash).except_(kept))
+    return select(prompts.c.hash).except_(select(rows.c.prompt).where(rows.c.prompt.is_not(None), kept))
 
 
-def _forget(connection: Connection) -> None:
-    connection.execute(delete(answers).where(answers.c.key.in_(select(_answers.c.key))))
-    # before the rows, from which is read whether a prompt is still needed
-    connection.execute(delete(prompts).where(_unused()))
-    connection.execute(delete(rows).where(_GONE))
-    connection.execute(delete(runs).where(runs.c.id.in_(select(_runs.c.id))))
+# -- piece by piece -------------------------------------------------------------------------------------------
+
+
+def _pieces(store: Store, ids: Sequence[str], before: datetime | None) -> Iterator[Pruned]:
+    """Forget a piece, say what it was, leave the others some time, and so on."""
+    for start in range(0, len(ids), _IDS):
+        rest = _SIZE
+        while rest == _SIZE:  # fewer are the last
+            piece = _forget_rows(store, ids[start : start + _IDS])
+            yield piece
+            rest = piece.rows
+    last = ""
+    while before is not None and (keys := _old_answers(store, before, last)):
+        yield _forget_answers(store, keys)
+        last = keys[-1]
+    while (piece := _forget_prompts(store)).prompts:
+        yield piece
+
+
+@contextlib.contextmanager
+def _piece(store: Store) -> Iterator[Connection]:
+    """A transaction that forgets. Other programs see that there was one, and rely on nothing that they stored."""
+    if store._sqlite:
+        time.sleep(_PAUSE)
+    with store._writing() as connection:
+        # first: on Postgres, this waits for those who save rows, and makes others wait
+        store.documents.change_in(connection, PRUNING, "", lambda old: {"n": (old or {"n": 0})["n"] + 1})
+        _temporary.create_all(connection, checkfirst=False)
+        yield connection
+        _temporary.drop_all(connection, checkfirst=False)
+
+
+def _forget_rows(store: Store, ids: Sequence[str]) -> Pruned:
+    """Some rows of these runs with their answers, and the runs that have no more."""
+    with _piece(store) as connection:
+        of_runs = select(rows.c.number).where(rows.c.run.in_(ids)).order_by(rows.c.run).limit(_SIZE)
+        connection.execute(insert(_rows).from_select(["number"], of_runs))
+        here = rows.c.number.in_(select(_rows.c.number))
+        keys = select(rows.c.answer_key).where(here, rows.c.answer_key.is_not(None)).distinct()
+        connection.execute(insert(_answers).from_select(["key"], keys))
+        begun = connection.scalars(select(rows.c.run).where(here).distinct()).all()
+        gone = connection.execute(delete(rows).where(here)).rowcount
+        count, spent = _forget_chosen_answers(connection)
+        empty = ~exists().where(rows.c.run == runs.c.id)
+        ended = connection.execute(delete(runs).where(runs.c.id.in_(ids), empty)).rowcount
+        in_part = {"status": "pruning", "cells": None, "size": None}
+        connection.execute(update(runs).where(runs.c.id.in_(begun)).values(in_part))
+    return Pruned(ended, gone, count, 0, spent, dry=False)
+
+
+def _old_answers(store: Store, before: datetime, last: str) -> Sequence[str]:
+    """Keys of the next answers that are old and of no run."""
+    needed = exists().where(rows.c.answer_key == answers.c.key)
+    query = select(answers.c.key).where(answers.c.key > last, answers.c.created < before, ~needed)
+    with store._reading() as connection:
+        return connection.scalars(query.order_by(answers.c.key).limit(_SIZE)).all()
+
+
+def _forget_answers(store: Store, keys: Sequence[str]) -> Pruned:
+    with _piece(store) as connection:
+        connection.execute(insert(_answers), [{"key": key} for key in keys])
+        count, spent = _forget_chosen_answers(connection)
+    return Pruned(0, 0, count, 0, spent, dry=False)
+
+
+def _forget_chosen_answers(connection: Connection) -> tuple[int, float]:
+    """How many, but for those that a row still needs, and what they cost."""
+    connection.execute(delete(_answers).where(exists().where(rows.c.answer_key == _answers.c.key)))
+    spent = _spent(connection)
+    return connection.execute(delete(answers).where(answers.c.key.in_(select(_answers.c.key)))).rowcount, spent
+
+
+def _forget_prompts(store: Store) -> Pruned:
+    with _piece(store) as connection:
+        some = _unused(true()).limit(_SIZE)
+        count = connection.execute(delete(prompts).where(prompts.c.hash.in_(some))).rowcount
+    return Pruned(0, 0, 0, count, 0.0, dry=False)
 
 
 def _compact(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -102,15 +102,19 @@ def totals() -> Select[Any]:
     return select(func.count(), ended + under_way.scalar_subquery(), cost).select_from(runs)
 
 
-def rows_of(run: str) -> Select[Any]:
-    """Rows of a run with their prompts, and the replies that hold their texts."""
-    return (
-        select(rows, prompts.c.text.label("prompt_text"), answers.c.reply)
-        .outerjoin(prompts, prompts.c.hash == rows.c.prompt)
-        .outerjoin(answers, (answers.c.key == rows.c.answer_key) & rows.c.shared_text)
-        .where(rows.c.run == run)
-        .order_by(rows.c.number)
-    )
+def rows_of(run: str, columns: Collection[str], where: Mapping[str, Collection[str]]) -> Select[Any]:
+    """Rows of a run: some columns, and `nones`; with a text also `shared_text`, and the reply that may hold it."""
+    wanted: list[ColumnElement[Any]] = [rows.c[name] for name in columns if name != "prompt"]
+    query = select(*wanted, rows.c.nones).where(rows.c.run == run).order_by(rows.c.number)
+    for name, values in where.items():
+        query = query.where(rows.c[name].in_([to_text(value) for value in values]))
+    if "prompt" in columns:
+        query = query.add_columns(prompts.c.text.label("prompt"))
+        query = query.outerjoin_from(rows, prompts, prompts.c.hash == rows.c.prompt)
+    if "text" in columns:
+        query = query.add_columns(rows.c.shared_text, answers.c.reply)
+        query = query.outerjoin_from(rows, answers, (answers.c.key == rows.c.answer_key) & rows.c.shared_text)
+    return query
 
 
 def cells(connection: Connection, ids: Sequence[str]) -> dict[str, list[list[Any]]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -20,7 +21,7 @@ from llmlab import settings
 from llmlab.errors import StoreError
 from llmlab.store import schema, statements
 from llmlab.store.codec import decode, decode_columns, encode, from_text, to_json, to_text
-from llmlab.store.documents import Documents
+from llmlab.store.documents import Documents, lock
 from llmlab.store.engine import connect_to, in_memory, parsed, safe
 from llmlab.store.faults import explained
 from llmlab.store.spending import Spending
@@ -174,8 +175,22 @@ class Store:
             self._prompts.clear()
         self._prompts.update(new)
 
-    def results(self, run: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-        """The rows of a run, the latest when None, in the order they were first stored; the first `limit` of them."""
+    def results(
+        self,
+        run: str | None = None,
+        limit: int | None = None,
+        *,
+        columns: Collection[str] = COLUMNS,
+        where: Mapping[str, Collection[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The rows of a run in the order they were first stored.
+
+        Args:
+            run: its id; None is the latest.
+            limit: only the first so many.
+            columns: only these; without prompts and texts, a large run is read several times faster.
+            where: only rows whose column is one of some texts: `{"benchmark": ["arc"], "sample": ["7"]}`.
+        """
         with self._reading() as connection:
             if run is None:
                 run = connection.execute(statements.latest_run()).scalar()
@@ -183,7 +198,8 @@ class Store:
                     raise StoreError(f"the store {self._name} has no runs yet; `lab.evaluate` makes one")
             else:
                 self._place(connection, run)
-            return _decoded_rows(connection.execute(statements.rows_of(run).limit(limit)))
+            query = statements.rows_of(run, columns, where or {})
+            return _decoded_rows(connection.execute(query.limit(limit)), columns)
 
     def runs(self, words: str = "", last: int | None = None, before: str | None = None) -> pd.DataFrame:
         """Runs, latest first: created (UTC), name, project, status, models, benchmarks, rows, seconds, cost, ...
@@ -216,6 +232,19 @@ class Store:
         frame = pd.DataFrame({name: columns[name] for name in _RUN}, dtype=object).set_index("id")
         frame["created"] = pd.to_datetime(frame["created"], utc=True)
         return frame.astype({"rows": int, "seconds": float, "cost": float})
+
+    def latest(self) -> dict[tuple[str, str], str]:
+        """(model, benchmark) -> the id of the latest run that has both."""
+        query = select(runs.c.id, runs.c.cells).order_by(*statements.LATEST_FIRST)
+        with self._reading() as connection:
+            noted = connection.execute(query).all()
+            counted = statements.cells(connection, [run for run, cells in noted if cells is None])
+        read = functools.cache(json.loads)  # most runs of a store are of a few kinds
+        found: dict[tuple[str, str], str] = {}
+        for run, cells in noted:
+            for model, benchmark, _ in counted.get(run, []) if cells is None else read(cells):
+                found.setdefault((model, benchmark), from_text(run))
+        return found
 
     def totals(self) -> Totals:
         """How many runs and rows there are, and what the runs cost."""
@@ -294,6 +323,8 @@ class Store:
 
     def _pruned_elsewhere(self, connection: Connection) -> bool:
         """Whether another program has deleted since we last looked; what we remember as stored may be gone then."""
+        if not self._sqlite:
+            lock(connection, statements.PRUNING, "", shared=True)  # nothing is deleted until we are done
         before, self._pruned = self._pruned, connection.scalar(statements.prunings())
         if before == self._pruned:
             return False
@@ -328,15 +359,15 @@ def _records(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
     return (dict(zip(names, record, strict=True)) for record in result)
 
 
-def _decoded_rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
+def _decoded_rows(result: CursorResult[Any], names: Collection[str]) -> list[dict[str, Any]]:
     found = dict(zip(result.keys(), zip(*result.all(), strict=True), strict=False))
     if not found:
         return []
     columns = decode_columns(rows, found)
-    kept = zip(columns["text"], found["shared_text"], found["reply"], strict=True)
-    columns["text"] = [_text_of(json.loads(reply)) if shared else text for text, shared, reply in kept]
-    columns["prompt"] = [None if text is None else from_text(text) for text in found["prompt_text"]]
-    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(columns[name] for name in COLUMNS), strict=True)]
+    if "text" in columns:
+        kept = zip(columns["text"], found["shared_text"], found["reply"], strict=True)
+        columns["text"] = [_text_of(json.loads(reply)) if shared else text for text, shared, reply in kept]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(columns[name] for name in names), strict=True)]
 
 
 def _text_of(reply: Any) -> str | None:

@@ -8,7 +8,7 @@ import ipywidgets as w
 
 from llmlab._module import callable_module
 from llmlab.results import Results, display
-from llmlab.results.frame import records
+from llmlab.results.summary import NEEDED
 from llmlab.ui import pieces
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def compare(store: str | Store | None = None) -> w.VBox:
     """Two models, paired by item: the difference with its interval, and the items on which they differ.
 
-    The latest run of each model and benchmark counts.
+    The latest run of each model and benchmark counts, on the benchmarks that both have.
 
     Args:
         store: a Store or its SQLAlchemy URL; None is the default store.
@@ -46,6 +46,10 @@ def compare(store: str | Store | None = None) -> w.VBox:
             if a.value == b.value:
                 body.value = pieces.paragraph("Choose two different models.", "muted")
                 return
+            if not latest[a.value].keys() & latest[b.value].keys():
+                told = "They have no benchmark in common. Start one with both under “Runs”, or choose others."
+                body.value = pieces.paragraph(told, "muted")
+                return
             body.value = _compared(_rows(store, latest, a.value, b.value), a.value, b.value)
 
     refresh = pieces.refreshed(listed)
@@ -57,21 +61,21 @@ def compare(store: str | Store | None = None) -> w.VBox:
 def _latest(store: Store) -> dict[str, dict[str, str]]:
     """Model -> benchmark -> the latest run with both."""
     found: dict[str, dict[str, str]] = {}
-    table = store.runs()
-    for run in records(table.reset_index() if table.index.name else table):
-        for model in run["models"]:
-            for benchmark in run["benchmarks"]:
-                found.setdefault(model, {}).setdefault(benchmark, run["id"])
+    for (model, benchmark), run in store.latest().items():
+        found.setdefault(model, {})[benchmark] = run
     return found
 
 
 def _rows(store: str | Store | None, latest: dict[str, dict[str, str]], a: str, b: str) -> Results:
-    """The rows of the two models from their latest runs, each run read once."""
-    wanted = {(model, benchmark): run for model in (a, b) for benchmark, run in latest[model].items()}
+    """The scores of the two models on the benchmarks of both, from their latest runs."""
+    both = [benchmark for benchmark in latest[a] if benchmark in latest[b]]
     with pieces.reading(store) as source:
-        read = {run: source.results(run) for run in set(wanted.values())}
-    rows = [r for run, found in read.items() for r in found if wanted.get((r["model"], r["benchmark"])) == run]
-    return Results(rows)
+        parts = [
+            source.results(latest[model][benchmark], columns=NEEDED, where={"model": [model], "benchmark": [benchmark]})
+            for benchmark in both
+            for model in (a, b)
+        ]
+    return Results([row for rows in parts for row in rows])
 
 
 def _compared(results: Results, a: str, b: str) -> str:

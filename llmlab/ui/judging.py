@@ -18,6 +18,7 @@ from llmlab.ui.runs import label, listed
 if TYPE_CHECKING:
     from llmlab.store import Store
 
+_JUDGED = ("benchmark", "sample", "model", "prompt", "text", "error")
 _MODES = (("which of two is better", "pair"), ("whether one is good", "thumb"))
 
 
@@ -54,7 +55,7 @@ def judging(store: str | Store | None, annotator: str = "", name: str = "default
             if not collection.value.strip():
                 raise DataError("the collection needs a name; “default” is what lab.alignment.Feedback() reads")
             with pieces.reading(store) as source:
-                rows = source.results(run.value, pieces.ROWS)
+                rows = source.results(run.value, pieces.ROWS, columns=_JUDGED)
             asked.children = (widget(rows, mode.value, who.value.strip(), Feedback(store, collection.value.strip())),)
 
     begin.on_click(start)

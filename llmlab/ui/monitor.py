@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from llmlab.store import Store
 
 
+_SPANS = (("the newest 90", 90), ("the newest 365", 365), ("all", None))
+
+
 def monitor(store: str | Store | None = None) -> w.VBox:
     """Trends with intervals and change points of a watch, and its open alerts with a button to acknowledge each.
+
+    The newest 90 rounds are shown, or as many as one chooses.
 
     Args:
         store: a Store or its SQLAlchemy URL; None is the default store.
     """
     watch = pieces.field(w.Dropdown, "Watch", options=[])
+    span = pieces.field(w.Dropdown, "Rounds", options=_SPANS)
     person = pieces.field(w.Text, "Your name", placeholder="noted when you acknowledge")
     notice, alerts, trend = w.HTML(), w.VBox(), w.HTML()
 
@@ -42,7 +48,7 @@ def monitor(store: str | Store | None = None) -> w.VBox:
 
             known = [alert for alert in every(source, watch.value) if alert.state != "resolved"]
             alerts.children = tuple(line(alert) for alert in known) or (pieces.text("No open alerts.", "good"),)
-            trend.value = _trend(opened(name=watch.value, store=source).history())
+            trend.value = _trend(opened(name=watch.value, store=source).history(span.value), span.value)
 
     def line(alert: Alert) -> w.Widget:
         words = pieces.text(str(alert), "bad" if alert.state == "open" else "muted")
@@ -60,12 +66,16 @@ def monitor(store: str | Store | None = None) -> w.VBox:
         draw()
 
     refresh = pieces.refreshed(listed)
-    watch.observe(draw, "value")
-    return pieces.panel("Monitor", pieces.row(watch, person, refresh), notice, w.HTML("<h3>Alerts</h3>"), alerts, trend)
+    for field in (watch, span):
+        field.observe(draw, "value")
+    return pieces.panel(
+        "Monitor", pieces.row(watch, span, person, refresh), notice, w.HTML("<h3>Alerts</h3>"), alerts, trend
+    )
 
 
-def _trend(history: History) -> str:
-    head = f"<h3>{pieces.escaped(display.count(len(history), 'round'))}</h3>"
+def _trend(history: History, last: int | None) -> str:
+    newest = "The newest " if len(history) == last else ""
+    head = f"<h3>{newest}{pieces.escaped(display.count(len(history), 'round'))}</h3>"
     if not len(history):
         return head + pieces.paragraph("No round was made yet; `llmlab monitor run` makes one.", "muted")
     return head + history._repr_html_() + _picture(history)
@@ -79,7 +89,7 @@ def _picture(history: History) -> str:
 
     figure: Any = history.plot().figure  # axes know theirs, and a figure is its own
     made = io.BytesIO()
-    figure.savefig(made, format="png", dpi=110, bbox_inches="tight", facecolor="white")
+    figure.savefig(made, format="png", dpi=110, facecolor="white")  # a "tight" box would have it laid out twice
     pyplot.close(figure)
     told = pieces.escaped(f"Trend of the scores of watch {history.name}; the table above has the latest figures")
     return f'<img alt="{told}" src="data:image/png;base64,{base64.b64encode(made.getvalue()).decode()}">'

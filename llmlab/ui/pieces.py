@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 SHOWN = 200
 """Runs or samples to choose from at a time: a longer list is slow to send, and nobody scrolls it; filter it."""
 ROWS = 10_000
-"""Answers that a page reads at most: more take more than a second, and pages say what they left out."""
+"""Answers that are read with their texts at most: more take more than a second."""
+SUMMED = 50_000
+"""Answers that are summed up at most, for the same reason; pages say what they left out."""
 STYLE = (Path(__file__).parent / "assets" / "panels.css").read_text(encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ import ipywidgets as w
 from llmlab._module import callable_module
 from llmlab.results import Results, display
 from llmlab.results.frame import records
+from llmlab.results.summary import NEEDED
 from llmlab.ui import pieces
 from llmlab.ui.start import start
 
@@ -69,9 +70,9 @@ class _Browser:
         with pieces.said(self.notice):
             if self.run.value is not None:
                 with pieces.reading(self.store) as source:
-                    rows = source.results(self.run.value, pieces.ROWS)
+                    rows = source.results(self.run.value, pieces.SUMMED, columns=NEEDED)
                 self.results = Results(rows)
-                part = pieces.paragraph(_part(self.run.value), "muted") if len(rows) == pieces.ROWS else ""
+                part = pieces.paragraph(_part(self.run.value), "muted") if len(rows) == pieces.SUMMED else ""
                 self.summary.value = part + self.results._repr_html_() if rows else _waiting()
             else:
                 self.summary.value = ""
@@ -93,7 +94,9 @@ class _Browser:
             return
         with pieces.said(self.notice):
             benchmark, sample = self.sample.value
-            self.trace.value = self.results.show(sample, benchmark)._repr_html_()
+            with pieces.reading(self.store) as source:
+                rows = source.results(self.run.value, where={"benchmark": [benchmark], "sample": [sample]})
+            self.trace.value = Results(rows).show(sample, benchmark)._repr_html_()
 
 
 def lines(found: pd.DataFrame) -> str:
@@ -128,7 +131,7 @@ def label(run: dict[str, Any]) -> str:
 
 def _part(run: str) -> str:
     return (
-        f"The first {pieces.ROWS:,} answers of this run are shown and summed up here. All of them: "
+        f"The first {pieces.SUMMED:,} answers of this run are summed up here. All of them: "
         f"lab.Results(lab.Store().results({run!r}))."
     )
 

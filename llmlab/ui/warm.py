@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from importlib import import_module
@@ -16,5 +17,8 @@ for _name in (
     *(f"llmlab.ui.{page}" for page in ("compare", "costs", "feedback", "home", "monitor", "prompt_tester", "runs")),
 ):
     import_module(_name)
+for _name in ("jinja2", "matplotlib.pyplot", "ruptures", "yaml", "llmlab.plots.trend", "llmlab.results.pages"):
+    with contextlib.suppress(ImportError):  # some come with other extras; the page that needs one says so
+        import_module(_name)
 
 gc.freeze()  # else each kernel's collector looks at, and so copies, the memory that all share

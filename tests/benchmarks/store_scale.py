@@ -51,8 +51,10 @@ import itertools
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,8 +71,9 @@ from llmlab.monitor.items import Items
 from llmlab.monitor.retention import forgettable
 from llmlab.monitor.rounds import FLAGS, Round, Series, slot_of
 from llmlab.results import Results
+from llmlab.results.summary import NEEDED
 from llmlab.store import Store, upkeep
-from llmlab.store.pruning import prune
+from llmlab.store.pruning import _compact, prune
 from llmlab.store.tables import answers, rows, runs
 from tests.store.rows import answer, row
 from tests.store.server import make_database, postgres
@@ -197,6 +200,7 @@ def questions(url: str) -> list[tuple[str, Callable[[Store], object], int]]:
         ("totals", lambda s: s.totals(), 3),
         ("summary of a run (2,000)", lambda s: Results(s.results(big)).summary(), 3),
         (f"summary of a run ({size:,})", lambda s: Results(s.results(largest)).summary(), 3),
+        (f"open a run on the page ({size:,})", lambda s: opened(s, largest), 3),
         ("a sample with its trace", lambda s: Results(s.results(big)).show("s7", "b0"), 3),
         ("two models, paired", lambda s: Results(s.results(big)).compare(pair[0]), 3),
         ("usage, for an estimate", lambda s: s.usage("m0", "b0", "generate"), 3),
@@ -217,8 +221,37 @@ def questions(url: str) -> list[tuple[str, Callable[[Store], object], int]]:
         ("prune half, counted only", lambda s: prune(s, ids[len(ids) // 2 :]), 0),
         ("check of the whole store", lambda s: upkeep.check(url), 0),
         *([("backup, verified", lambda s: upkeep.backup(url), 0)] if sqlite else []),
-        ("prune half, and compact", lambda s: prune(s, ids[len(ids) // 2 :], dry=False), 0),
+        ("prune half, beside a writer", lambda s: beside_a_writer(s, ids[len(ids) // 2 :]), 0),
+        ("compact", _compact, 0),
     ]
+
+
+def opened(store: Store, run: str) -> None:
+    """What the page of runs does when one is chosen, its list not counted."""
+    rows = store.results(run, columns=NEEDED)
+    found = Results(rows)
+    found._repr_html_()
+    Results(store.results(run, where={"benchmark": ["b0"], "sample": ["s0"]})).show("s0", "b0")
+
+
+def beside_a_writer(store: Store, doomed: list[str]) -> None:
+    """Prune, and say how long another program waited that wrote every 50 ms."""
+    waited, done = [0.0], threading.Event()
+
+    def write() -> None:
+        with Store(store.url) as other:
+            while not done.wait(0.05):
+                began = time.perf_counter()
+                other.documents.put("note", "written", {})
+                waited.append(time.perf_counter() - began)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        prune(store, doomed, dry=False, compact=False)
+        done.set()
+        writing.result()
+    at = f"median {statistics.median(waited):.3f}, longest {max(waited):.3f} s"
+    print(f"  waits of a writer meanwhile: {at}, n = {len(waited)}", flush=True)
 
 
 def timed(url: str, act: Callable[[Store], object], repeats: int) -> tuple[float, float]:

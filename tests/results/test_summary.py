@@ -9,7 +9,7 @@ import pytest
 
 from llmlab import stats
 from llmlab.results import Results
-from llmlab.results.summary import COUNTERS
+from llmlab.results.summary import COUNTERS, NEEDED
 
 
 def only(results):
@@ -181,3 +181,13 @@ def test_coverage_of_the_summarys_interval(rows):
     # the generator adds noise of 0.1 to a uniform hardness, which keeps the rate away from the ends
     hits = sum(line["low"] <= rate <= line["high"] for line, rate in zip(lines, rates, strict=True))
     assert hits >= 34
+
+
+def test_what_is_called_needed_is_enough_for_summary_counters_and_comparison(row, failed):
+    rows = [row(sample=str(i), model=m, score=float(i % 3 > 0), cluster=f"c{i // 2}") for i in range(9) for m in "ab"]
+    rows += [failed(sample="9"), row(sample="10", model="a", parsed=False, notes="prompt shortened by 3 tokens")]
+    whole, part = Results(rows), Results([{name: one[name] for name in NEEDED if name in one} for one in rows])
+    assert part.summary().equals(whole.summary())
+    assert part._repr_html_() == whole._repr_html_()
+    assert list(part.failures()["why"]) == list(whole.failures()["why"])
+    assert part.compare("a").table.equals(whole.compare("a").table)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from llmlab.errors import StoreError
 from llmlab.store import Store, schema, upkeep
-from llmlab.store.pruning import prune
-from llmlab.store.tables import HEAD, VERSION_TABLE
+from llmlab.store.pruning import _piece, prune
+from llmlab.store.tables import HEAD, VERSION_TABLE, prompts, rows
 from tests.store.rows import answer, row, same
 from tests.store.server import NoServer, binary, make_database, postgres
 from tests.store.test_migrations import OLD, is_added_up
-from tests.store.test_store import are_found
+from tests.store.test_store import are_found, some_columns_come_back_as_all_do
 
 pytest.importorskip("psycopg", reason="psycopg is not installed (pip install 'llmlab[postgres]')")
 
@@ -61,6 +63,26 @@ def test_answers_and_rows_come_back_as_they_were(url: str):
         assert (line["name"], line["rows"], line["status"], line["seconds"]) == (odd, 2, "complete", 1.0)
         assert math.isnan(line["cost"])
         assert [u[:2] for u in store.usage("micro/base", "gsm8k", "generate")] == [(12, 5), (12, 5)]
+
+
+def test_some_columns_come_back_as_all_do(url: str):
+    with Store(url) as store:
+        some_columns_come_back_as_all_do(store)
+
+
+def test_rows_wait_until_a_piece_is_forgotten_and_then_store_their_prompt_again(url: str):
+    with Store(url) as store, Store(url) as other:
+        doomed, kept = other.start_run({}), other.start_run({})
+        other.save_rows([row(doomed, prompt="asked twice")])
+        with ThreadPoolExecutor(1) as pool:
+            with _piece(store) as connection:
+                connection.execute(delete(rows))
+                connection.execute(delete(prompts))
+                saving = pool.submit(other.save_rows, [row(kept, prompt="asked twice")])
+                time.sleep(0.3)
+                assert not saving.done()
+            saving.result(timeout=30)
+        assert [r["prompt"] for r in store.results(kept)] == ["asked twice"]
 
 
 def test_threads_write_the_same_keys_without_deadlock(url: str):

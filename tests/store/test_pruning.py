@@ -1,15 +1,18 @@
-"""Forgetting takes what nothing else needs, keeps what was spent, and happens whole or not at all."""
+"""Forgetting takes what nothing else needs, keeps what was spent, and lets others write in between."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from llmlab.errors import StoreError
-from llmlab.store import Store, upkeep
+from llmlab.store import Store, pruning, upkeep
 from llmlab.store.pruning import _compact, prune
 from tests.store.rows import answer, row
 
@@ -116,19 +119,92 @@ def test_unknown_run_stops_everything(store: Store):
     assert prune(store, [first], dry=False).runs == 1  # no temporary table is in the way
 
 
-def test_failure_in_the_middle_leaves_everything(store: Store):
+def fail_at(store: Store, moment: str) -> None:
+    with store._writing() as connection:
+        connection.exec_driver_sql(f"create trigger failing {moment} begin select raise(abort, 'failed'); end")
+
+
+def test_a_piece_that_fails_leaves_all_that_it_would_have_taken(store: Store):
     first, second = fill(store)
     before = store.spending.history()
-    with store._writing() as connection:
-        # the runs are what goes last
-        connection.exec_driver_sql(
-            "create trigger failing before delete on runs begin select raise(abort, 'failed'); end"
-        )
+    fail_at(store, "before delete on runs")
     with pytest.raises(StoreError, match="failed"):
         prune(store, [first, second], NOW, dry=False)
     assert len(store.runs()) == 2
+    assert (store.runs()["status"] == "complete").all()
     assert len(store.answers(["shared", "own0", "own1", "judge"])) == 4
     assert store.spending.history() == before
+
+
+def long_run(store: Store, name: str, count: int) -> str:
+    run = store.start_run({}, name=name)
+    store.save_answers([answer(f"{name}{i}", f"text of {i}") for i in range(count)])
+    store.save_rows(
+        [row(run, f"s{i}", text=f"text of {i}", prompt=f"prompt {i}", answer_key=f"{name}{i}") for i in range(count)]
+    )
+    store.finish_run(run)
+    return run
+
+
+def test_pieces_add_up_to_what_was_counted(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pruning, "_SIZE", 3)
+    monkeypatch.setattr(pruning, "_IDS", 2)
+    kept = long_run(store, "kept", 4)
+    doomed = [long_run(store, name, count) for name, count in (("a", 7), ("b", 1), ("c", 6), ("empty", 0))]
+    store.save_answers([answer(f"judge{i}", created=NOW - timedelta(days=40)) for i in range(7)])
+    counted = prune(store, doomed, NOW - timedelta(days=30))
+    done = prune(store, doomed, NOW - timedelta(days=30), dry=False)
+    assert (done.runs, done.rows, done.answers, done.prompts) == (4, 14, 21, 3)
+    assert done == replace(counted, dry=False, spent=pytest.approx(counted.spent))
+    assert list(store.runs().index) == [kept]
+    assert [r["text"] for r in store.results(kept)] == [f"text of {i}" for i in range(4)]
+    assert upkeep.check(store.url).findings == ()
+
+
+def test_what_was_interrupted_is_whole_and_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pruning, "_SIZE", 4)
+    kept, doomed = long_run(store, "kept", 2), long_run(store, "doomed", 10)
+    fail_at(store, "before delete on rows when old.sample = 's5'")
+    with pytest.raises(StoreError, match="failed"):
+        prune(store, [doomed], dry=False)
+    left = store.runs().loc[doomed]
+    assert (left["status"], left["rows"]) == ("pruning", 6)
+    assert [r["text"] for r in store.results(doomed)] == [f"text of {i}" for i in range(4, 10)]
+    assert upkeep.check(store.url).ok
+    with store._writing() as connection:
+        connection.exec_driver_sql("drop trigger failing")
+    assert prune(store, [doomed], dry=False).rows == 6
+    assert list(store.runs().index) == [kept]
+    assert upkeep.check(store.url).findings == ()
+
+
+def test_another_program_writes_between_the_pieces(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pruning, "_SIZE", 5)
+    doomed = long_run(store, "doomed", 100)
+    writing = """
+import sys, time
+from llmlab.store import Store
+from tests.store.rows import row
+with Store(sys.argv[1], timeout=5) as store:
+    run = store.start_run({}, name="night")
+    print("ready", flush=True)
+    for i in range(20):
+        store.save_rows([row(run, f"n{i}", text="x", prompt=f"prompt {i}", answer_key=None)])
+        print(len([1 for name in store.runs()["name"] if name == "doomed"]), flush=True)
+        time.sleep(0.02)
+"""
+    with subprocess.Popen([sys.executable, "-c", writing, store.url], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        assert prune(store, [doomed], dry=False, compact=False).rows == 100
+        seen = other.stdout.read().split()
+    assert other.returncode == 0
+    assert len(seen) == 20
+    assert seen.count("1") > 5, "it had to wait until all was forgotten"
+    (night,) = store.runs().index
+    # what it relied on being stored is stored
+    assert [r["prompt"] for r in store.results(night)] == [f"prompt {i}" for i in range(20)]
+    assert upkeep.check(store.url).ok
 
 
 def test_space_is_given_back(store: Store, tmp_path: Path):

@@ -199,6 +199,41 @@ def test_latest_run_is_the_default(store: Store):
     assert [r["sample"] for r in store.results()] == ["s2"]
 
 
+def some_columns_come_back_as_all_do(store: Store):
+    """Whatever is left out; the same on every database."""
+    odd = "\0 \ud83d ключ \ufdd0"
+    store.save_answers([answer("a"), answer("b", odd)])
+    run = store.start_run({})
+    made = [
+        row(run, "1", answer_key="a", chance=None),
+        row(run, odd, answer_key="b", text=odd, prompt=odd, score=math.nan, model=odd),
+        row(run, "3", answer_key="a", text="its own", prompt=None),
+    ]
+    store.save_rows(made)
+    for columns in (["text"], ["prompt", "sample"], ["chance", "score", "metrics"], ["text", "prompt", "model"]):
+        for written, read in zip(made, store.results(run, columns=columns), strict=True):
+            assert same(read, {name: written[name] for name in columns})
+    (found,) = store.results(run, columns=["text"], where={"model": [odd], "sample": ["1", odd]})
+    assert found["text"] == odd
+    assert [r["sample"] for r in store.results(run, 1, where={"model": ["micro/base"]})] == ["1"]
+    assert store.results(run, where={"sample": []}) == []
+
+
+def test_some_columns_come_back_as_all_do(store: Store):
+    some_columns_come_back_as_all_do(store)
+
+
+def test_latest_run_of_a_model_and_a_benchmark_is_found(store: Store):
+    assert store.latest() == {}
+    made = []
+    for models in (["a", "b"], ["b"], ["c"]):
+        run = store.start_run({})
+        store.save_rows([row(run, model=model, benchmark=f"on {model}") for model in models])
+        made.append(run)
+    store.finish_run(made[0])  # the others are under way
+    assert store.latest() == {("a", "on a"): made[0], ("b", "on b"): made[1], ("c", "on c"): made[2]}
+
+
 def test_runs_are_listed_with_what_they_hold(store: Store):
     first = store.start_run({"n": 2, "seed": 0}, {"llmlab": "0.1.0"}, name="mine", project="p")
     store.save_rows([row(first, s, model=m) for s in "ab" for m in ("micro/small", "micro/base")])

@@ -63,6 +63,15 @@ def test_a_run_is_opened_with_its_summary_and_a_sample_with_its_trace(store: str
     assert named(panel, "Sample").options == ()
 
 
+def test_of_a_long_run_the_first_answers_are_summed_up_and_it_is_said(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "SUMMED", 10)
+    panel = lab.ui.runs(store)
+    assert "first 10 answers of this run are summed up" in words(panel)
+    assert "10 answers" in words(panel)
+
+
 def test_the_filter_keeps_runs_in_which_every_word_occurs(store: str) -> None:
     panel = lab.ui.runs(store)
     named(panel, "Filter").value = "DEMO small"
@@ -118,6 +127,12 @@ def test_two_models_are_compared_as_the_library_does(store: str) -> None:
     assert "Choose two different models" in words(panel)
 
 
+def test_models_without_a_common_benchmark_are_not_compared(empty: str) -> None:
+    for model, benchmark in (("micro/small", "micro/arc"), ("micro/base", "micro/gsm8k")):
+        lab.evaluate(model, benchmark, n=2, store=empty, progress=False)
+    assert "no benchmark in common" in words(lab.ui.compare(empty))
+
+
 @pytest.mark.parametrize(("by", "key"), [("day", f"{datetime.now(UTC):%Y-%m-%d}"), ("project", "demo")])
 def test_costs_are_listed_by(by: str, key: str, store: str) -> None:
     panel = lab.ui.costs(store)
@@ -144,6 +159,23 @@ def test_an_alert_is_acknowledged_with_a_name(empty: str) -> None:
     named(panel, "Acknowledge").click()
     assert [(one.state, one.by) for one in alerts(source, "night")] == [("acknowledged", "Ada")]
     assert "(acknowledged by Ada)" in words(panel)
+
+
+def test_the_newest_rounds_of_a_watch_are_shown_or_all(empty: str) -> None:
+    from llmlab.monitor.watch import monitor as watched
+
+    watch = watched("micro/small", "micro/arc", 3, store=lab.Store(empty), name="night", canary=False)
+    for day in range(3):
+        watch.run(datetime(2026, 11, 1 + day, tzinfo=UTC))
+    assert watch.history(2).frame["round"].nunique() == 2
+    assert list(watch.history(2).frame["round"]) == list(watch.history().frame["round"])[1:]
+    panel = lab.ui.monitor(empty)
+    assert "<h3>3 rounds" in words(panel)
+    span = named(panel, "Rounds")
+    assert [value for _, value in span.options] == [90, 365, None]
+    span.options = (("the newest 2", 2), *span.options)
+    span.value = 2
+    assert "<h3>The newest 2 rounds" in words(panel)
 
 
 def test_what_a_model_wrote_is_never_markup() -> None:
