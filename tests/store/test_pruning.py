@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,30 +178,17 @@ def test_what_was_interrupted_is_whole_and_goes_on(store: Store, monkeypatch: py
 
 def test_another_program_writes_between_the_pieces(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pruning, "_SIZE", 5)
-    doomed = long_run(store, "doomed", 100)
-    writing = """
-import sys, time
-from llmlab.store import Store
-from tests.store.rows import row
-with Store(sys.argv[1], timeout=5) as store:
-    run = store.start_run({}, name="night")
-    print("ready", flush=True)
-    for i in range(20):
-        store.save_rows([row(run, f"n{i}", text="x", prompt=f"prompt {i}", answer_key=None)])
-        print(len([1 for name in store.runs()["name"] if name == "doomed"]), flush=True)
-        time.sleep(0.02)
-"""
-    with subprocess.Popen([sys.executable, "-c", writing, store.url], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "ready\n"
-        assert prune(store, [doomed], dry=False, compact=False).rows == 100
-        seen = other.stdout.read().split()
-    assert other.returncode == 0
-    assert len(seen) == 20
-    assert seen.count("1") > 5, "it had to wait until all was forgotten"
-    (night,) = store.runs().index
-    # what it relied on being stored is stored
-    assert [r["prompt"] for r in store.results(night)] == [f"prompt {i}" for i in range(20)]
+    monkeypatch.setattr(pruning, "_PAUSE", 0.0)
+    with Store(store.url, timeout=0.1) as other:
+        doomed = long_run(other, "doomed", 20)
+        night = other.start_run({}, name="night")
+        seen = []
+        for i, _ in enumerate(pruning._pieces(store, [doomed], None)):
+            # of a prompt that it stored before, and that is forgotten by now or later
+            other.save_rows([row(night, f"n{i}", text="x", prompt=f"prompt {i}", answer_key=None)])
+            seen.append("doomed" in set(other.runs()["name"]))
+        assert seen[:5] == [True, True, True, False, False]  # of four pieces with rows the last takes the run too
+        assert [r["prompt"] for r in other.results(night)] == [f"prompt {i}" for i in range(len(seen))]
     assert upkeep.check(store.url).ok
 
 
