@@ -159,16 +159,23 @@ def _options(body: Generation, limit: int | None, top_logprobs: int | None) -> O
 
 
 def _schema(body: ChatBody, model: Model) -> dict[str, Any]:
-    form = body.response_format
+    form, answers = body.response_format, list(leaves(model))
     assert form is not None
-    if form.json_schema is None:
-        raise Problem(400, "json_object is not supported: give a schema by json_schema", param="response_format")
-    free = [leaf.name for leaf in leaves(model) if not isinstance(leaf, RemoteModel)]
+    free = [leaf.name for leaf in answers if not isinstance(leaf, (RemoteModel, TransformersModel))]
     if free:
         raise Problem(
             400, f"{', '.join(free)} cannot be held to a schema: leave response_format out", param="response_format"
         )
-    return form.json_schema.schema_
+    if form.json_schema is not None:
+        return form.json_schema.schema_
+    cloud = [leaf.name for leaf in answers if isinstance(leaf, RemoteModel)]
+    if cloud:
+        raise Problem(
+            400,
+            f"{', '.join(cloud)} needs more than json_object: give a schema by json_schema",
+            param="response_format",
+        )
+    return {"type": "object"}
 
 
 def _plain(model: Model) -> None:

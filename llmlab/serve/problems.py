@@ -63,7 +63,7 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Cancelled():
             return Problem(CLIENT_LEFT, text, "cancelled")
-        case errors.BadRequest() | errors.NeedsLocalModel():
+        case errors.BadRequest() | errors.NeedsLocalModel() | errors.MissingPackage():
             return Problem(400, text)
         case errors.RateLimited():
             return Problem(429, text, "rate_limit_error", retry_after=max(1, round(error.retry_after or 1)))

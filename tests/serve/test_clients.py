@@ -128,11 +128,6 @@ def test_parts_of_text_and_developers_are_understood(client):
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not supported"),
         ({"frequency_penalty": 0.5}, "frequency_penalty is not supported"),
         ({"logit_bias": {"5": 100}}, "logit_bias is not supported"),
-        ({"response_format": {"type": "json_object"}}, "json_object is not supported"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
-            "micro/base cannot be held to a schema",
-        ),
         ({"extra_body": {"grammar": "x"}}, "grammar: this server does not know this field"),
         ({"temperature": 3}, "temperature: Input should be less than or equal to 2"),
         ({"max_tokens": "9"}, "max_tokens: Input should be a valid integer"),

@@ -74,6 +74,11 @@ class Beside(Engine):
         """Token ids that end an answer."""
         return self._core.ends
 
+    @property
+    def vocabulary(self) -> Any:
+        """What each token writes."""
+        return self._core.vocabulary
+
     def whole(self) -> Loaded:
         return self.source.load() if self._adapter else self._core.loaded
 

@@ -93,6 +93,14 @@ class Engine:
         """Token ids that end an answer."""
         return self.tokens.stops(self.loaded.model.generation_config)
 
+    @functools.cached_property
+    def vocabulary(self) -> Any:
+        """What each token writes, for answers that follow a schema."""
+        from llmlab.models.local.structured import vocabulary
+
+        size = self.loaded.model.config.get_text_config().vocab_size
+        return vocabulary(self.tokens, self.ends, size, self.source.name)
+
     def whole(self) -> Loaded:
         """The weights with all that belongs to them, to be written elsewhere."""
         return self.loaded
@@ -106,7 +114,7 @@ class Engine:
         with self._coalescer.alone(), self._loading:
             self._loaded = self._path = None
             self._own_prefixes = []
-            for name in ("tokens", "ends"):
+            for name in ("tokens", "ends", "vocabulary"):
                 self.__dict__.pop(name, None)
 
     def settings_used(self) -> dict[str, Any]:

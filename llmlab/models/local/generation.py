@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from llmlab.models.local.decoding import Decoder
+    from llmlab.models.local.structured import Form
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -30,6 +31,7 @@ class Row:
         prompt: token ids the model reads.
         limit: how many tokens may be generated.
         ends: token ids that end the answer; they are not part of it.
+        form: which tokens may come next, None for all of them.
         written: generated token ids.
         begun: whether its prompt has been read, or is being read.
         seconds: this row's share of the time of its batches.
@@ -41,6 +43,7 @@ class Row:
     tokens: Tokens
     ends: frozenset[int]
     generator: torch.Generator | None
+    form: Form | None = None
     written: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None
@@ -49,7 +52,15 @@ class Row:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, request: Request, prompt: Sequence[int], tokens: Tokens, ends: frozenset[int], context: int) -> Row:
+    def of(
+        cls,
+        request: Request,
+        prompt: Sequence[int],
+        tokens: Tokens,
+        ends: frozenset[int],
+        context: int,
+        form: Form | None = None,
+    ) -> Row:
         """A row for a request whose prompt leaves room in the context.
 
         Raises:
@@ -61,7 +72,7 @@ class Row:
         if options.temperature is not None and not 0 <= options.temperature < math.inf:
             raise BadRequest(f"temperature should be 0 (greedy) or more, it is {options.temperature}")
         limit = min(options.max_tokens or DEFAULT_MAX_TOKENS, context - len(prompt))
-        return cls(tuple(prompt), limit, options, tokens, ends, generator(request))
+        return cls(tuple(prompt), limit, options, tokens, ends, generator(request), form)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -73,6 +84,8 @@ class Row:
         self.written, self.logprobs, self.finish, self.error, self.begun = [], [], None, None, False
         if self.generator is not None:
             self.generator.manual_seed(self.generator.initial_seed())
+        if self.form is not None:
+            self.form.restart()
 
     @property
     def done(self) -> bool:
@@ -85,7 +98,8 @@ class Row:
             self.finish = "stop"
             return
         self.written.append(token)
-        if self._stopped():
+        whole = self.form is not None and self.form.take(token)
+        if whole or self._stopped():
             self.finish = "stop"
         elif len(self.written) >= self.limit:
             self.finish = "length"
@@ -211,10 +225,20 @@ def _take(rows: Sequence[Row], logits: Tensor) -> None:
         if broken[i]:
             row.error = ProviderError("the model's logits are NaN here (weights or dtype are broken)")
             continue
-        token = picks[i] if row.generator is None else sample(logits[i], row.options, row.generator)
+        try:
+            token = picks[i] if row.generator is None and row.form is None else _pick(row, logits[i])
+        except LabError as error:
+            row.error = error
+            continue
         if row.options.top_logprobs is not None and token not in row.ends:
             row.logprobs.append(_logprob(logits[i], token, row))
         row.take(token)
+
+
+def _pick(row: Row, logits: Tensor) -> int:
+    if row.form is not None:
+        logits = row.form.allowed(logits)
+    return int(logits.argmax()) if row.generator is None else sample(logits, row.options, row.generator)
 
 
 def _logprob(logits: Tensor, token: int, row: Row) -> TokenLogprob:

@@ -50,7 +50,7 @@ class Tokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         # fast tokenizers cannot be used by two threads at once ("Already borrowed")
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         self.prefix = None if prefix is None else int(prefix)
         self._prefix_text = "" if self.prefix is None else self._decode([self.prefix])
@@ -59,7 +59,7 @@ class Tokens:
         """Token ids, with the special tokens that the tokenizer adds by itself; a BOS in the text is not doubled."""
         if self._prefix_text and text.startswith(self._prefix_text):
             return self._encode(text, special=False)
-        with self._lock:
+        with self.lock:
             return list(self.tokenizer.encode(text))
 
     def pairs(self, context: str, continuations: Sequence[str]) -> list[Pair]:
@@ -153,7 +153,7 @@ class Tokens:
 
     def answer(self, ids: Sequence[int]) -> str:
         """Generated tokens as text, without special tokens."""
-        with self._lock:
+        with self.lock:
             text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
@@ -162,11 +162,11 @@ class Tokens:
         return self._decode(list(ids))
 
     def _decode(self, ids: list[int]) -> str:
-        with self._lock:
+        with self.lock:
             return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        with self._lock:
+        with self.lock:
             return list(self.tokenizer.encode(text, add_special_tokens=special))
 
     def stops(self, generation_config: Any) -> frozenset[int]:

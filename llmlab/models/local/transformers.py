@@ -20,13 +20,15 @@ from llmlab.types import Chunk, ContinuationLogprob, Options, Protocol, Request,
 
 if TYPE_CHECKING:
     from llmlab.models.local.echo import Reading
+    from llmlab.models.local.structured import Form
 
 IDS = "prompt_ids"
 """Key of `Options.extra`: token ids to be read instead of the messages' text, as completion endpoints take them."""
 
 _FOLDED = "the chat template has no system role: the system message begins the first user turn"
 _ONLY_THOUGHT = "the answer ended inside its thinking block: max_tokens may be too small"
-_UNDERSTOOD = frozenset({"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "top_logprobs"})
+_NOT_WHOLE = "the answer ended before its JSON was whole: max_tokens may be too small"
+_UNDERSTOOD = frozenset({"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "top_logprobs", "schema"})
 
 
 class TransformersModel(Model):
@@ -46,6 +48,9 @@ class TransformersModel(Model):
 
     Answers do not depend on what else is in a batch, beyond rounding. They cost nobody money; `cost` is the
     imputed price of the machine's time (`llmlab.prices.machine`), shared out over a batch by tokens.
+
+    With a `schema` (option of `generate`) an answer is chosen among the tokens that it allows; log-probabilities are
+    still the model's own, over all tokens. Thinking comes before, where the chat template opens its block.
     """
 
     local: ClassVar[bool] = True
@@ -246,7 +251,7 @@ class _Draft:
         # as lm-evaluation-harness: the answer's room is kept free, here at most half of the context
         room = max(context - (request.options.max_tokens or DEFAULT_MAX_TOKENS), context // 2)
         self.cut = max(0, len(prompt) - room)
-        self.row = Row.of(request, prompt[self.cut :], engine.tokens, engine.ends, context)
+        self.row = Row.of(request, prompt[self.cut :], engine.tokens, engine.ends, context, self._form())
         self.prompted = Prompted(self.row, request.interventions)
 
     @property
@@ -257,6 +262,14 @@ class _Draft:
         text = self.row.settled_text
         return settled(text, self.read.opened) if self.read.chat else text
 
+    def _form(self) -> Form | None:
+        schema = self.request.options.schema
+        if schema is None:
+            return None
+        from llmlab.models.local.structured import Form
+
+        return Form(schema, self.engine.vocabulary, self.engine.tokens, thinking=self.read.opened)
+
     def _said(self) -> tuple[str, str]:
         """Thinking and answer."""
         return split(self.row.text, self.read.opened) if self.read.chat else ("", self.row.text)
@@ -265,7 +278,11 @@ class _Draft:
         notes = shortened(self.cut)
         if self.read.folded:
             notes += (_FOLDED,)
-        return (*notes, _ONLY_THOUGHT) if thinking and not answer else notes
+        if thinking and not answer:
+            notes += (_ONLY_THOUGHT,)
+        elif self.row.form is not None and not self.row.form.whole:
+            notes += (_NOT_WHOLE,)
+        return notes
 
     def outcome(self) -> Response | LabError:
         row, options = self.row, self.request.options
