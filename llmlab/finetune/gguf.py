@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.errors import DataError, MissingPackage, UnknownName
+from llmlab.errors import DataError, MissingPackage, NeedsLocalModel, UnknownName
+from llmlab.models.local.transformers import TransformersModel
 
 if TYPE_CHECKING:
     from llmlab.models.base import Model
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0", "q5_0": "Q5_0", "q4_0": "Q4_0"}
 _FILE_TYPES = {"F32": "ALL_F32"} | {kind: f"MOSTLY_{kind}" for kind in ("F16", "BF16", "Q8_0", "Q5_0", "Q4_0")}
+_K_QUANTS = (
+    "K-quants are made by llama.cpp alone: write 'float16', then run `llama-quantize in.gguf out.gguf Q4_K_M`; "
+    "'gguf/out.gguf' and 'llamacpp/out.gguf' read them"
+)
 # these matter more than they take: llama.cpp keeps them finer than the rest as well
 _FINER = ("token_embd.weight", "output.weight")
 
@@ -29,19 +34,26 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
     Args:
         model: of `hf/`, `adapter/` or `micro/`.
         path: of the file; its folder is made.
-        dtype: of the matrices: "float32", "float16", "bfloat16", "q8_0", "q5_0" or "q4_0". Vectors stay float32; with 4
-            and 5 bits embeddings and head are "q8_0".
+        dtype: of the matrices: "float32", "float16", "bfloat16", "q8_0", "q5_0" or "q4_0", or GGUF's own name of one
+            ("F16"). Vectors stay float32; with 4 and 5 bits embeddings and head are "q8_0".
 
     Raises:
+        UnknownName: for another format; K-quants are made by llama.cpp alone.
+        NeedsLocalModel: for a model whose weights are not here.
         DataError: for an architecture or tokenizer that has no layout here.
     """
     try:
         import gguf
     except ModuleNotFoundError as error:
         raise MissingPackage("GGUF files need the package 'gguf': pip install 'llmlab[gguf]'") from error
-    if dtype not in _TYPES:
-        raise UnknownName.among("number format of GGUF", dtype, _TYPES)
-    loaded: Any = model.engine.whole()  # type: ignore[attr-defined]  # a local model
+    kind = _TYPES.get(dtype.lower(), dtype.upper())
+    if kind not in _TYPES.values():
+        raise UnknownName.among("number format of GGUF", dtype, _TYPES, _K_QUANTS)
+    if not isinstance(model, TransformersModel):
+        raise NeedsLocalModel(
+            f"{model.name} has no weights here to be written; give a model of hf/, adapter/ or micro/"
+        )
+    loaded: Any = model.engine.whole()
     config = loaded.model.config
     if config.model_type not in _ARCHITECTURES:
         raise DataError(
@@ -51,9 +63,9 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".part")
     writer = gguf.GGUFWriter(half, _ARCHITECTURES[config.model_type])
-    _describe(writer, model.name, config, _FILE_TYPES[_TYPES[dtype]])
+    _describe(writer, model.name, config, _FILE_TYPES[kind])
     _tokens(writer, loaded.tokenizer, config)
-    _tensors(writer, loaded.model, config, _TYPES[dtype])
+    _tensors(writer, loaded.model, config, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

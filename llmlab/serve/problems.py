@@ -18,6 +18,8 @@ from llmlab.models.cancel import Cancelled
 log = logging.getLogger("llmlab.serve")
 # of a stream or a request whose client hung up: nobody reads it, but logs and metrics do
 CLIENT_LEFT = 499
+# what FastAPI says about a body that is neither JSON nor an error of the JSON reader
+_UNPARSED = "There was an error parsing the body"
 # refused before the whole body was there
 _UNREAD = (401, 403, 408, 413)
 
@@ -93,6 +95,10 @@ def install(app: FastAPI) -> None:
         message = str(error.detail)
         if error.status_code == 404:
             message = f"no such path: {request.url.path}; there are /v1/chat/completions, /v1/completions, /v1/models"
+        elif error.status_code == 405:
+            message = f"{request.url.path} does not take {request.method}: use {(error.headers or {}).get('Allow')}"
+        elif message == _UNPARSED:
+            message = "the body cannot be read as JSON: it is not in UTF-8, or nested too deeply"
         response = Problem(error.status_code, message).response()
         response.headers.update(error.headers or {})
         return response
@@ -114,5 +120,9 @@ def _invalid(found: Sequence[Any], content_type: str) -> Problem:
         message = "this server does not know this field"
     if not place and "json" not in content_type:
         message = f"the body should be JSON, sent with content-type: application/json; it came as {content_type!r}"
+    elif not place and first["type"] == "missing":
+        message = "the body is empty: send a JSON object"
+    elif not place and first["type"] == "model_attributes_type":
+        message = "the body should be a JSON object"
     name = ".".join(place)
     return Problem(400, f"{name}: {message}" if name else message, param=name or None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import llmlab as lab
-from llmlab.errors import DataError, UnknownName
+from llmlab.errors import DataError, NeedsLocalModel, UnknownName
 from llmlab.finetune import gguf
 from llmlab.finetune.tuned import FineTune
 from llmlab.testing.tiny import tiny_model
@@ -80,6 +80,26 @@ def test_other_architectures_are_refused_with_the_way_out(tmp_path: Path) -> Non
     model = lab.model(f"hf/{tiny_model(tmp_path / 'gpt2', 'gpt2')}")
     with pytest.raises(DataError, match=r"'gpt2'; GGUF is written for llama, .*convert_hf_to_gguf.py"):
         gguf.write(model, tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize("dtype", ["q4_k_m", "Q6_K"])
+def test_k_quants_are_refused_with_the_way_to_them(tmp_path: Path, dtype: str) -> None:
+    with pytest.raises(
+        UnknownName, match=rf"GGUF '{dtype}'.*llama.cpp alone: write 'float16', then run `llama-quantize"
+    ):
+        gguf.write(lab.model("micro/small"), tmp_path / "x.gguf", dtype)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ggufs_own_names_of_formats_are_understood(tmp_path: Path) -> None:
+    model = lab.model("micro/small")
+    ours, theirs = gguf.write(model, tmp_path / "a.gguf", "float16"), gguf.write(model, tmp_path / "b.gguf", "F16")
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_model_without_weights_here_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NeedsLocalModel, match="scripted/echo has no weights here"):
+        gguf.write(lab.model("scripted/echo"), tmp_path / "x.gguf")
 
 
 def test_taken_place_and_unknown_kind_are_refused(trained: Callable[..., FineTune], tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from llmlab.errors import BadRequest, LabError, ProviderError
@@ -21,6 +23,25 @@ if TYPE_CHECKING:
     from llmlab.models.local.structured import Form
 
 DEFAULT_MAX_TOKENS = 256
+
+
+def check(options: Options) -> None:
+    """Make sure that options make sense.
+
+    Raises:
+        BadRequest: naming the one that does not.
+    """
+    rules: list[tuple[str, type, float, float, str]] = [
+        ("max_tokens", Integral, 1, math.inf, "at least 1"),
+        ("temperature", Real, 0, sys.float_info.max, "0 (greedy) or more"),
+        ("top_p", Real, 0, 1, "from 0 to 1"),
+        ("top_k", Integral, 0, math.inf, "0 (all tokens) or more"),
+        ("top_logprobs", Integral, 0, math.inf, "0 or more"),
+    ]
+    for name, kind, least, most, wanted in rules:
+        value = getattr(options, name)
+        if value is not None and not (isinstance(value, kind) and least <= value <= most):
+            raise BadRequest(f"{name} should be {wanted}, it is {value!r}")
 
 
 @dataclass(eq=False)
@@ -61,16 +82,8 @@ class Row:
         context: int,
         form: Form | None = None,
     ) -> Row:
-        """A row for a request whose prompt leaves room in the context.
-
-        Raises:
-            BadRequest: for options that make no sense.
-        """
+        """A row for a request whose prompt leaves room in the context."""
         options = request.options
-        if options.max_tokens is not None and options.max_tokens < 1:
-            raise BadRequest(f"max_tokens should be at least 1, it is {options.max_tokens}")
-        if options.temperature is not None and not 0 <= options.temperature < math.inf:
-            raise BadRequest(f"temperature should be 0 (greedy) or more, it is {options.temperature}")
         limit = min(options.max_tokens or DEFAULT_MAX_TOKENS, context - len(prompt))
         return cls(tuple(prompt), limit, options, tokens, ends, generator(request), form)
 

@@ -69,8 +69,9 @@ class GgufSource(Source):
         """
         path = Path(self.source).expanduser()
         if not path.is_file():
-            beside = ", ".join(sorted(p.name for p in path.parent.glob("*.gguf"))[:8])
-            raise UnknownName(f"No file {self.source!r} (GGUF files in its folder: {beside or 'none'})")
+            where, which = (path, "this") if path.is_dir() else (path.parent, "its")
+            beside = ", ".join(sorted(p.name for p in where.glob("*.gguf"))[:8])
+            raise UnknownName(f"No file {self.source!r} (GGUF files in {which} folder: {beside or 'none'})")
         with path.open("rb") as opened:
             begin = opened.read(4)
         if begin != _MAGIC:

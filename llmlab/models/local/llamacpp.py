@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from llmlab.errors import BadRequest, DataError, LabError, MissingPackage
 from llmlab.models.base import Model
-from llmlab.models.local.generation import DEFAULT_MAX_TOKENS
+from llmlab.models.local.generation import DEFAULT_MAX_TOKENS, check
 from llmlab.models.local.gguf import GgufSource
 from llmlab.models.stops import cut, until
 from llmlab.prices import machine
@@ -183,9 +183,8 @@ class _Draft:
         self.request = request
         self.options = request.options
         self.weights = model.load()
+        check(self.options)
         self.limit = self.options.max_tokens or DEFAULT_MAX_TOKENS
-        if self.options.temperature is not None and not 0 <= self.options.temperature < float("inf"):
-            raise BadRequest(f"temperature should be 0 (greedy) or more, it is {self.options.temperature}")
         ids = _prompt(self.weights, request, model.name)
         context = _room(self.weights)
         # as for models of transformers: the answer's room is kept free, here at most half of the context

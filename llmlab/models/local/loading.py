@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import DataError, LabError, ProviderError, UnknownName
+from llmlab.models.local.headers import header
 from llmlab.models.local.quantize import settings as quantize_settings
 from llmlab.models.local.room import check_room, weights_bytes
 
@@ -75,25 +76,30 @@ def load(
 
     Raises:
         DataError: when the folder cannot be read as a causal language model, or memory will not hold it.
-        UnknownName: for an unknown dtype.
+        UnknownName: for an unknown dtype, or a device that is not here.
         MissingPackage: for a quantised model without bitsandbytes.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = torch.device(device or best_device())
+    where = device_of(device)
     kind: torch.dtype = getattr(torch, dtype_name(dtype, device))
     own: dict[str, Any] = {"gguf_file": file} if file else {}
     packed = quantize_settings(quantize, where, kind, source) if quantize else {}
+    for weights in () if file else sorted(folder.glob("*.safetensors")):
+        header(weights)
     check_room(weights_bytes(folder, kind.itemsize, quantize, file), where, source, quantize)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **own)
     except (*_UNREADABLE, TypeError, AttributeError) as error:
-        way_out = "save the model's own beside the weights: tokenizer.save_pretrained(folder)"
+        if file:
+            raise DataError(f"{source!r} cannot be read ({_first_line(error)}); {_AGAIN}") from error
+        there = any(p for pattern in ("*token*", "*vocab*", "*.model") for p in folder.glob(pattern))
         raise DataError(
-            f"{source!r} has no tokenizer that transformers can read ({_first_line(error)}); "
-            f"{_AGAIN if file else way_out}"
+            f"{source!r} has no tokenizer that transformers can read "
+            f"({_first_line(error) if there else 'no tokenizer.json, tokenizer.model or vocabulary is there'}); "
+            "save the model's own beside the weights: tokenizer.save_pretrained(folder)"
         ) from error
     try:
         with _quiet():
@@ -107,8 +113,8 @@ def load(
                 **packed,
             )
     except (*_UNREADABLE, SafetensorError) as error:
-        again = f"; {_AGAIN}" if file else ""
-        raise DataError(f"{source!r} cannot be loaded as a causal language model: {error}{again}") from error
+        why = f"{_first_line(error)}; {_AGAIN}" if file else _why(error)
+        raise DataError(f"{source!r} cannot be loaded as a causal language model: {why}") from error
     model, info = read
     if info["missing_keys"]:
         raise DataError(
@@ -130,6 +136,36 @@ def in_memory(
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _why(error: Exception) -> str:
+    """What transformers says, in a line, and what to do where it says that elsewhere."""
+    text = str(error)
+    if "trust_remote_code" in text:
+        return "it comes with Python code of its own; read that, and if you trust it give trust_remote_code=True"
+    if "ignore_mismatched_sizes" in text:
+        return "its weights have other shapes than config.json says; take both from the same model"
+    return text.strip().partition("\n")[0]
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device of a name; None is the fastest.
+
+    Raises:
+        UnknownName: for one that is not here.
+    """
+    import torch
+
+    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    here += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        found = torch.device(name or best_device())
+        module = torch.get_device_module(found)
+        if module.is_available() and (found.index or 0) < module.device_count():
+            return found
+    except RuntimeError:
+        pass
+    raise UnknownName.among("device", name, here, f"torch {torch.__version__} sees no others")
 
 
 def best_device() -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlab.errors import DataError
+from llmlab.models.local.headers import header
 from llmlab.models.local.quantize import BYTES
 
 if TYPE_CHECKING:
@@ -73,7 +73,5 @@ def _inside(name: str, shape: tuple[int, ...]) -> bool:
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        found |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        found |= {name: tuple(entry["shape"]) for name, entry in header(path).items() if name != "__metadata__"}
     return found

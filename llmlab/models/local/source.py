@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlab.errors import ConnectionFailed, DataError, MissingPackage, Unauthorized, UnknownName
+from llmlab.models.local.headers import header
 
 if TYPE_CHECKING:
     from llmlab.models.local.loading import Loaded
@@ -80,9 +81,11 @@ def locate(source: str, revision: str | None = None, trust_remote_code: bool = F
         ConnectionFailed: not here, and the hub cannot be reached.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source and path.is_dir():
         return _checked(path, source)
-    if path.is_absolute() or source.startswith((".", "~")):
+    if path.is_file() and path.suffix == ".gguf":
+        raise UnknownName(f"{source!r} is a GGUF file: 'gguf/{source}' reads it")
+    if not source or path.is_absolute() or source.startswith((".", "~")):
         raise UnknownName(f"No folder {source!r}; 'hf/' takes a folder with config.json and *.safetensors, or a hub id")
     patterns = [*PATTERNS, "*.py"] if trust_remote_code else PATTERNS
     return _checked(snapshot(source, revision, patterns), source)
@@ -132,6 +135,10 @@ def _checked(folder: Path, source: str) -> Path:
             f"{source!r} is no model folder: config.json is missing (found: {found}); "
             "save one with model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
         )
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{source!r}: config.json cannot be read ({error}); download or save it again") from error
     if any(folder.glob("*.safetensors")):
         return folder
     pickled = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
@@ -171,11 +178,11 @@ def _hash_weights(path: Path, state: hashlib.blake2b) -> None:
     if path.stat().st_size <= _HASHED_WHOLE:
         state.update(path.read_bytes())
         return
+    tensors = header(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = file.read(length)
-        state.update(header)
-        for name, entry in sorted(json.loads(header).items()):
+        state.update(file.read(length))
+        for name, entry in sorted(tensors.items()):
             if name != "__metadata__":
                 start, end = entry["data_offsets"]
                 file.seek(8 + length + (start + end) // 2)

@@ -130,8 +130,15 @@ class Tokens:
 
     def _chat(self, messages: Sequence[Message]) -> tuple[str, bool]:
         """The text, and whether the system message was merged into a user turn."""
+        import jinja2
+
         try:
             text = self._render(messages)
+        except jinja2.TemplateSyntaxError as error:
+            raise BadRequest(
+                f"the chat template is broken: {error} (line {error.lineno}); repair it (chat_template.jinja), or send "
+                "text without it (template=False)"
+            ) from error
         except Exception as error:  # templates raise whatever they like
             if not _has_system(messages):
                 raise BadRequest(f"the chat template does not take these messages: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llmlab.errors import BadRequest, LabError
 from llmlab.models.base import Model
 from llmlab.models.local.engine import Engine, Prompted, own
-from llmlab.models.local.generation import DEFAULT_MAX_TOKENS, Row
+from llmlab.models.local.generation import DEFAULT_MAX_TOKENS, Row, check
 from llmlab.models.local.loading import Loaded, as_lab_error, dtype_name
 from llmlab.models.local.quantize import check_name
 from llmlab.models.local.source import Source, require
@@ -245,6 +245,7 @@ class _Draft:
     def __init__(self, engine: Engine, request: Request) -> None:
         self.engine = engine
         self.request = request
+        check(request.options)
         self.read = _read(engine, request)
         prompt = self.read.ids
         context = engine.loaded.context

@@ -217,6 +217,10 @@ def test_a_prompt_that_never_fits_fails_alone(lm, monkeypatch):
     ("options", "says"),
     [
         ({"max_tokens": 0}, "max_tokens should be at least 1, it is 0"),
+        ({"max_tokens": "5"}, "max_tokens should be at least 1, it is '5'"),
+        ({"temperature": "hot"}, r"temperature should be 0 \(greedy\) or more, it is 'hot'"),
+        ({"top_p": 7}, "top_p should be from 0 to 1, it is 7"),
+        ({"top_k": -1}, r"top_k should be 0 \(all tokens\) or more, it is -1"),
         ({"temperature": -1.0}, r"temperature .* it is -1.0"),
     ],
 )

@@ -54,6 +54,14 @@ def test_a_missing_file_lists_those_beside_it(file):
         model(f"gguf/{file('q8_0').parent}/none.gguf").generate("hi")
 
 
+def test_a_file_is_not_taken_for_a_folder_nor_a_folder_for_a_file(file):
+    path = file("q8_0")
+    with pytest.raises(UnknownName, match=rf"is a GGUF file: 'gguf/{path}' reads it"):
+        model(f"hf/{path}").generate("hi")
+    with pytest.raises(UnknownName, match=r"GGUF files in this folder: .*q8_0.gguf"):
+        model(f"gguf/{path.parent}").generate("hi")
+
+
 def test_a_file_of_another_format_is_refused(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"PK\x03\x04" + b"\x00" * 100)
     with pytest.raises(DataError, match=r"is no GGUF file: it begins with b'PK"):

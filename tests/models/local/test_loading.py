@@ -69,11 +69,64 @@ def test_a_folder_without_weights_is_refused(folder, tmp_path):
         model(f"hf/{tmp_path}").generate("hi")
 
 
-def test_broken_weights_are_a_data_error(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "model.safetensors is no safetensors file, or a broken one; download"),
+        (b"\x00" * 100, "is no safetensors file"),
+        (b"\xff" * 100, "is no safetensors file"),
+        (b"\x05\x00\x00\x00\x00\x00\x00\x00[1,2]", "is no safetensors file"),
+        (b"<!DOCTYPE html><html>Not found</html>", "is no safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 269060552\n", "git lfs pull"),
+    ],
+)
+def test_broken_weights_are_a_data_error(folder, tmp_path, content, says):
     shutil.copytree(folder("llama"), tmp_path / "m")
-    (tmp_path / "m" / "model.safetensors").write_bytes(b"\x00" * 100)
-    with pytest.raises(DataError, match="cannot be loaded as a causal language model"):
+    (tmp_path / "m" / "model.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=says):
         model(f"hf/{tmp_path / 'm'}").generate("hi")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_type": "vit"}, r"ViTConfig.*AutoModelForCausalLM.$"),
+        ({"model_type": "nosuch"}, r"model type `nosuch`.*your version of Transformers is out of date.$"),
+        ({"hidden_size": 128}, r"its weights have other shapes than config.json says"),
+        (
+            {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "m.X", "AutoConfig": "m.C"}},
+            "trust_remote_code=T",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_another_architecture_is_said_in_a_line(folder, tmp_path, change, says):
+    shutil.copytree(folder("llama"), tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError, match=says) as caught:
+        model(f"hf/{tmp_path / 'm'}").generate("hi")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_config_is_not_taken_for_a_missing_tokenizer(folder, tmp_path):
+    shutil.copytree(folder("llama"), tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text("{oops")
+    with pytest.raises(DataError, match=r"config.json cannot be read \(Expecting property name.*download or save"):
+        model(f"hf/{tmp_path / 'm'}").generate("hi")
+
+
+@pytest.mark.parametrize("name", ["hf/", "gguf/"])
+def test_a_name_without_a_place_is_refused(name, monkeypatch, folder):
+    monkeypatch.chdir(folder("llama"))
+    with pytest.raises(UnknownName, match=r"No (folder|file) ''"):
+        model(name).generate("hi")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(folder, device):
+    with pytest.raises(UnknownName, match=rf"No device '{device}'.*Known: cpu.*torch \d"):
+        model(f"hf/{folder('llama')}", device=device).generate("hi")
 
 
 @pytest.mark.parametrize("kept", ["", "not json"])
@@ -90,7 +143,7 @@ def test_weights_that_were_cut_short_are_a_data_error(folder, tmp_path):
     shutil.copytree(folder("llama"), tmp_path / "m")
     path = tmp_path / "m" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(DataError, match="cannot be loaded as a causal language model"):
+    with pytest.raises(DataError, match=r"model.safetensors has [\d,]+ bytes and should have [\d,]+: it was cut short"):
         model(f"hf/{tmp_path / 'm'}").generate("hi")
 
 

@@ -120,6 +120,13 @@ def test_a_template_that_refuses_is_reported(tokens):
         tokens.prompt(Request.of("hi"))
 
 
+def test_a_template_that_is_broken_is_told_from_one_that_refuses(tokens):
+    tokens.tokenizer.chat_template = "{% for m in messages %}\n{{ m.content }"
+    for role in ("user", "system"):
+        with pytest.raises(BadRequest, match=r"template is broken: unexpected '}' \(line 2\).*template=False"):
+            tokens.prompt(Request((Message(role, "hi"),)))
+
+
 def test_a_last_assistant_turn_is_continued(tokens):
     text = tokens.chat([Message("user", "Which?"), Message("assistant", "The best answer is")])
     assert text.endswith("<|im_start|>assistant\nThe best answer is")
