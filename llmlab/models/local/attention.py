@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 NAME = "llmlab_packed"
 # arguments of other attention functions that are harmless here, whatever their value
-_HARMLESS = frozenset({"position_ids", "output_attentions", "use_cache", "is_causal", "cache_position"})
+_HARMLESS = frozenset(
+    {"position_ids", "output_attentions", "output_router_logits", "use_cache", "is_causal", "cache_position"}
+)
 
 
 class KeyValue(NamedTuple):

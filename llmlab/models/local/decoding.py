@@ -60,6 +60,8 @@ class PlainDecoder:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], 1)
         new = torch.tensor(tokens, device=self.loaded.device)[:, None]
         self._ids = torch.cat([self._ids, new], 1)
+        if self.loaded.turn is not None and self._ids.shape[1] == self.loaded.turn + 1:
+            self._cache = None  # every position is rotated anew, as transformers' `generate` does
         return self._forward(1 if self._cache is not None else self._ids.shape[1])
 
     def keep(self, rows: Sequence[int]) -> list[int]:

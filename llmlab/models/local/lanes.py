@@ -164,14 +164,25 @@ class Lane:
             yield _Set(by(PackedDecoder(loaded, n, budget), path, loaded), _longest_first(alone), n, True)
         done = set(map(id, fits))
         plain = [row for row in rows if id(row) not in done]
-        if plain:
-            yield _Set(by(PlainDecoder(loaded), path, loaded), _longest_first(plain), self._size(plain, 0, size), False)
+        for several in _alike_rotated(plain, loaded.turn):
+            n = self._size(several, 0, size)
+            yield _Set(by(PlainDecoder(loaded), path, loaded), _longest_first(several), n, False)
 
     def _size(self, rows: Sequence[Row], start: int, size: int) -> int:
         """How many rows to write at a time, at most `size`, so that their keys and values fit into memory."""
         assert self._loaded is not None
         longest = max(len(row.prompt) - start + row.limit for row in rows)
         return max(1, min(size, self.most_bytes // (longest * self._loaded.token_bytes)))
+
+
+def _alike_rotated(rows: Sequence[Row], turn: int | None) -> list[list[Row]]:
+    """Rows that may share a batch: where positions turn at a length, those on one side of it, or who crosses it."""
+    if turn is None:
+        return [list(rows)] if rows else []
+    short = [row for row in rows if len(row.prompt) + row.limit <= turn]
+    long = [row for row in rows if len(row.prompt) > turn]
+    crossing = [[row] for row in rows if len(row.prompt) <= turn < len(row.prompt) + row.limit]
+    return [several for several in (short, long, *crossing) if several]
 
 
 def _longest_first(rows: Sequence[Row]) -> deque[Row]:

@@ -31,6 +31,7 @@ class Loaded:
         window: length up to which every layer sees the whole sequence in the same way, None if that is the context:
             beyond it lie sliding windows and rotary scalings that change with the length.
         quantize: how the matrices are stored, None as `dtype`.
+        turn: length beyond which every position of a sequence is rotated otherwise (longrope), None if there is none.
     """
 
     model: PreTrainedModel
@@ -40,6 +41,7 @@ class Loaded:
     context: int
     window: int | None
     quantize: str | None = None
+    turn: int | None = None
 
     @property
     def token_bytes(self) -> int:
@@ -131,7 +133,10 @@ def in_memory(
     model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype, quantize: str | None = None
 ) -> Loaded:
     """A model that has been read, with what it can take."""
-    return Loaded(model, tokenizer, device, dtype, _context(model.config, tokenizer), _window(model.config), quantize)
+    config = model.config
+    return Loaded(
+        model, tokenizer, device, dtype, _context(config, tokenizer), _window(config), quantize, _turn(config)
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -199,18 +204,28 @@ def _context(config: Any, tokenizer: Any) -> int:
 
 def _window(config: Any) -> int | None:
     text = config.get_text_config()
-    rope = getattr(text, "rope_parameters", None) or {}
-    # one set of parameters, or one for each kind of layer
-    limits = [
-        r.get("original_max_position_embeddings", getattr(text, "original_max_position_embeddings", None))
-        for r in (rope, *(v for v in rope.values() if isinstance(v, dict)))
-        if r.get("rope_type") in ("dynamic", "longrope")
-    ]
+    limits: list[Any] = _rotary_limits(text, "dynamic", "longrope")
     kinds = getattr(text, "layer_types", None)
     slides = kinds is None or any("sliding" in kind or "chunked" in kind for kind in kinds)
     if slides and getattr(text, "use_sliding_window", True) is not False:
         limits += [getattr(text, "sliding_window", None), getattr(text, "attention_chunk_size", None)]
     return min((n for n in limits if isinstance(n, int) and n > 0), default=None)
+
+
+def _turn(config: Any) -> int | None:
+    return min(_rotary_limits(config.get_text_config(), "longrope"), default=None)
+
+
+def _rotary_limits(text: Any, *types: str) -> list[int]:
+    """Lengths beyond which rotary scalings of these types change."""
+    rope = getattr(text, "rope_parameters", None) or {}
+    # one set of parameters, or one for each kind of layer
+    limits = [
+        r.get("original_max_position_embeddings", getattr(text, "original_max_position_embeddings", None))
+        for r in (rope, *(v for v in rope.values() if isinstance(v, dict)))
+        if r.get("rope_type") in types
+    ]
+    return [n for n in limits if isinstance(n, int) and n > 0]
 
 
 class _quiet:  # noqa: N801  # reads as a statement: with _quiet():

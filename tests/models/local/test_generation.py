@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from llmlab.errors import BadRequest, ProviderError
 from llmlab.models.local import decoding, generation, transformers
 from llmlab.models.local.coalesce import Job
 from llmlab.models.local.transformers import TransformersModel
-from llmlab.testing.tiny import FAMILIES, WORDS
+from llmlab.testing.tiny import FAMILIES, WORDS, tiny_model
 from llmlab.types import Message, Options, Request
 
 PROMPTS = [
@@ -40,6 +41,24 @@ def test_every_family_equals_its_own_generate(lm, reference, family):
         assert response.text == reference(family)[1].decode(expected, skip_special_tokens=True)
         assert response.usage.output_tokens == sum(t != 2 for t in expected)
         assert response.finish_reason == ("stop" if 2 in expected else "length")
+
+
+def test_a_rotary_scaling_that_changes_with_the_length_equals_generate(tmp_path):
+    """Phi-3.5 and Phi-4-mini beyond 4096 tokens: answers that cross the length, and neighbours on its other side."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    limit = {"original_max_position_embeddings": 64}
+    folder = tiny_model(
+        tmp_path, "phi3", sliding_window=None, rope_parameters=rope | limit | {"partial_rotary_factor": 0.5}, **limit
+    )
+    lm = TransformersModel(f"hf/{folder}", device="cpu", threads=1)
+    own = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval(), lm.load().tokenizer
+    words = WORDS.split()
+    prompts = [" ".join(words[:n]) for n in (3, 17, 20, 24, 40, 60)]
+    lengths = [len(own[1].encode(prompt)) for prompt in prompts]
+    assert sum(n <= 64 < n + 24 for n in lengths) > 1 and sum(n > 64 for n in lengths) > 1
+    responses = lm.generate_batch([plain(prompt, max_tokens=24) for prompt in prompts])
+    for prompt, response in zip(prompts, responses, strict=True):
+        assert response.text == own[1].decode(direct(own, prompt, 24), skip_special_tokens=True)
 
 
 def test_a_batch_answers_like_single_calls(lm):

@@ -10,6 +10,7 @@ from llmlab.models.local import room
 from llmlab.models.local.quantize import BYTES, FORMATS, settings
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.models.registry import model
+from llmlab.testing.tiny import FAMILIES
 
 QUERY = ("Question: how many apples?\nAnswer:", [" two apples", " she has one"])
 
@@ -35,8 +36,9 @@ def test_a_quantised_model_is_near_the_full_one_and_smaller(quantised, lm, name)
     assert small.generate("The river").text
 
 
-def test_the_packed_path_scores_as_transformers_does(quantised):
-    lm = quantised["nf4"]
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mamba"])
+def test_every_family_in_four_bits_scores_as_transformers_does(folder, family):
+    lm = TransformersModel(f"hf/{folder(family)}", device="cpu", threads=1, quantize="nf4")
     loaded, (pair, _) = lm.load(), lm.engine.tokens.pairs(*QUERY)
     with torch.inference_mode():
         logprobs = loaded.model(torch.tensor([pair.input])).logits[0].log_softmax(-1)[-len(pair.continuation) :]

@@ -142,13 +142,15 @@ def test_a_sequence_that_never_fits_fails_alone(lm, monkeypatch):
     assert "out of memory" in str(bad)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "mistral"])
+@pytest.mark.parametrize(
+    "family", ["llama", "gpt2", "qwen3", "mistral", "gemma3_text", "phi3", "smollm3", "olmo", "mixtral"]
+)
 def test_what_the_numbers_were_computed_with_is_recorded(lm, family):
     used = lm(family).settings_used
     assert (used["device"], used["dtype"], used["context"]) == ("cpu", "float32", 256)
     assert used["attention"] == "packed"
     # beyond its window every sequence takes the plain path
-    assert used["packed_up_to"] == (16 if family == "mistral" else 256)
+    assert used["packed_up_to"] == FAMILIES[family].get("sliding_window", 256)
 
 
 @pytest.mark.parametrize("family", ["bloom", "mamba"])
