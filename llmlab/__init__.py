@@ -7,9 +7,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads of OpenMP spin before they sleep, for some 10 ms each time unless told otherwise: where two programs share the
+# cores they hold each other up, and a training took 8 to 20 times as long. It is read when torch is imported.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 # public name -> where it is; loaded on first use, so that `import llmlab` stays quick
 _PUBLIC = {

@@ -1,5 +1,6 @@
 """What `import llmlab` offers, and what it does not load."""
 
+import os
 import subprocess
 import sys
 
@@ -52,6 +53,17 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys; sys.argv = ['llmlab', '--help']\nfrom llmlab.cli import main\ntry: main()\nexcept SystemExit: pass"
     )
     assert not loaded_after(code) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_of_torch_wait_without_holding_up_others(given: dict[str, str], expected: str) -> None:
+    code = "import os, llmlab; print(os.environ.get('GOMP_SPINCOUNT'))"
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=bare | given)
+    assert done.stdout.strip() == expected
 
 
 def test_packages_that_are_functions_can_be_called_and_imported() -> None:

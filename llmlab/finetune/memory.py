@@ -7,6 +7,7 @@ every architecture that transformers has; every further layer takes as much as t
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from collections.abc import Mapping
@@ -118,15 +119,16 @@ def memory(
     found = shapes(folder)
     matrices = _linear_sizes(found)
     adapter = sum(made.rank * sum(shape) for shape in matrices.values()) if made.adapts else 0
-    wide = precision_of(made, device) == "bfloat16" and device != "cpu" and made.adapts
-    per_weight = 2 if wide else 4
+    per_weight = 2 if _halved(made, device, precision_of(made, device)) else 4
     inside = sum(math.prod(shape) for shape in matrices.values())
     rest = size(folder) - inside
-    weights = inside * (_FOUR_BITS if made.method == "qlora" else per_weight) + rest * per_weight
+    narrow = _fused(made, device) and precision_of(made, device) == "bfloat16"
+    per_inside = _FOUR_BITS if made.method == "qlora" else 2 if narrow else per_weight
+    weights = inside * per_inside + rest * per_weight
     trained, per_trained = (adapter, 2 if made.method == "qlora" else 4) if made.adapts else (size(folder), 4)
     # a chosen and a rejected answer go through the model together
     examples = made.batch * (2 if made.objective == "dpo" else 1)
-    kept = activations(folder, made, examples, precision_of(made, device))
+    kept = activations(folder, made, examples, precision_of(made, device), device)
     vocabulary = max((shape[0] for name, shape in found.items() if "embed" in name or "wte" in name), default=0)
     return Memory(
         weights=weights + adapter * per_trained,
@@ -163,13 +165,23 @@ def _linear_sizes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, 
     return {name: s for name, s in found.items() if len(s) == 2 and not any(part in name for part in outside)}
 
 
-def activations(folder: Path, made: Recipe, examples: int, precision: str) -> float:
+def _halved(made: Recipe, device: str, precision: str) -> bool:
+    """Whether `methods.load` reads the whole base in bfloat16."""
+    return precision == "bfloat16" and device != "cpu" and made.adapts
+
+
+def _fused(made: Recipe, device: str) -> bool:
+    """Whether `llmlab.finetune.adapters` computes the adapted layers."""
+    return device == "cpu" and made.method == "lora" and made.objective == "sft" and not made.dropout
+
+
+def activations(folder: Path, made: Recipe, examples: int, precision: str, device: str = "cpu") -> float:
     """Bytes that a forward pass keeps for the backward pass."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
     layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
-    one, two = (_kept(_shortened(config, n), made, examples, precision) for n in (1, 2))
+    one, two = (_kept(_shortened(config, n), made, examples, precision, device) for n in (1, 2))
     per_layer = two - one
     if not made.checkpointing:
         return one + (layers - 1) * per_layer
@@ -188,7 +200,7 @@ def _shortened(config: Any, layers: int) -> Any:
     return short
 
 
-def _kept(config: Any, made: Recipe, examples: int, precision: str) -> float:
+def _kept(config: Any, made: Recipe, examples: int, precision: str, device: str) -> float:
     """Bytes of the tensors that autograd saves in the body of a model, its own parameters left out."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -197,11 +209,15 @@ def _kept(config: Any, made: Recipe, examples: int, precision: str) -> float:
     saved: dict[int, Any] = {}
     with FakeTensorMode(allow_non_fake_inputs=True):
         build: Any = AutoModelForCausalLM.from_config
-        model = build(config, dtype=torch.float32)
-        if made.adapts:
+        model = build(config, dtype=torch.bfloat16 if _halved(made, device, precision) else torch.float32)
+        if _fused(made, device):
+            _fuse(model, made.rank, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        elif made.method == "qlora":
+            _four_bits(model, torch.bfloat16 if _halved(made, device, precision) else torch.float32)
             # TRL keeps adapters of quantised bases in bfloat16: what goes into each is converted, and kept once more
-            narrow = made.method == "qlora" and precision == "float32"
-            _adapt(model, made.rank, torch.bfloat16 if narrow else torch.float32)
+            _adapt(model, made.rank, torch.bfloat16)
+        elif made.adapts:
+            _adapt(model, made.rank, torch.float32)
         model.train()
         body = getattr(model, model.base_model_prefix)
         own = {id(p.untyped_storage()) for p in model.parameters()}
@@ -217,6 +233,23 @@ def _kept(config: Any, made: Recipe, examples: int, precision: str) -> float:
         with mixed, torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             out = body(ids, use_cache=False)
         return float(sum(storage.nbytes() for storage in saved.values()) + out.last_hidden_state.nbytes)
+
+
+def _four_bits(model: Any, dtype: Any) -> None:
+    """Have every linear layer but the head keep what one of bitsandbytes does, which computes in `dtype`."""
+    import torch
+    from torch.nn.functional import linear
+
+    def forward(m: Any, x: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return linear(x.to(dtype), m.weight, None if m.bias is None else m.bias.to(dtype)).to(x.dtype)
+
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
+            made: Any = module
+            made.forward = functools.partial(forward, module)
 
 
 def _adapt(model: Any, rank: int, dtype: Any) -> None:
@@ -235,6 +268,27 @@ def _adapt(model: Any, rank: int, dtype: Any) -> None:
                 return out + (linear(linear(given[0].to(dtype), m.lora_a), m.lora_b) * 2.0).to(out.dtype)
 
             module.register_forward_hook(update)
+
+
+def _fuse(model: Any, rank: int, dtype: Any) -> None:
+    """Add to every linear layer but the head what an adapter adds, as `llmlab.finetune.adapters` computes it."""
+    import torch
+
+    from llmlab.finetune.adapters import Narrow, adapted
+
+    model.requires_grad_(False)
+    head, narrow = model.get_output_embeddings(), Narrow(dtype)
+
+    def forward(m: Any, x: Any) -> Any:
+        return adapted(narrow(x), m.weight, m.bias, m.lora_a, m.lora_b, 2.0)
+
+    for module in list(model.modules()):
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            module.lora_a = torch.nn.Parameter(torch.empty(rank, module.in_features))
+            module.lora_b = torch.nn.Parameter(torch.empty(module.out_features, rank))
+            module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
+            made: Any = module
+            made.forward = functools.partial(forward, module)
 
 
 def alternatives(model: str | Model, made: Recipe) -> list[tuple[str, float]]:

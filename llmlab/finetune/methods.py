@@ -104,7 +104,7 @@ def load(source: Source, recipe: Recipe) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(source.folder, **settings)
     if recipe.method == "qlora":
         _keep_gradients(model)
-        _leave_file(model)
+        leave_file(model)
     else:
         model.to(device)
     model.config.use_cache = False
@@ -135,11 +135,11 @@ def _keep_gradients(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _leave_file(model: Any) -> None:
-    """Copy what was not quantised out of the weights' file.
+def leave_file(model: Any) -> None:
+    """Copy what was not quantised or narrowed out of the weights' file.
 
     On a CPU such tensors are views of the mapped file. They would keep all of it in memory, and with it the weights in
-    full precision that were read to be quantised.
+    full precision that were read to be converted.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu" and tensor.is_floating_point():

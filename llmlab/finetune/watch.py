@@ -55,7 +55,7 @@ class Watch:
             self._fed += mask.numel()
         elif "segments" in inputs:
             self._tokens += inputs["segments"][-1]
-            self._fed += inputs["segments"][-1]
+            self._fed += inputs["input_ids"].numel()
         if labels is not None:
             self._trained += int((labels != IGNORED).sum())
 

@@ -1,6 +1,7 @@
 """Predicted against measured peak memory of a training, part by part.
 
     python tests/benchmarks/memory.py [--shapes small medium] [--methods full lora qlora] [--checkpointing]
+                                      [--precision bfloat16]
 
 Each cell trains two steps on rows of the full length in a process of its own; measured is the resident memory at the
 peak beyond what it was after the imports. Of a GPU nothing is said here: `torch.cuda.max_memory_allocated` is exact.
@@ -38,23 +39,24 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=["small", "medium"])
     parser.add_argument("--methods", nargs="*", default=["full", "lora", "qlora"])
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--child", nargs=2, metavar=("SHAPE", "METHOD"))
     given = parser.parse_args()
     if given.child:
-        print("RESULT", json.dumps(_child(*given.child, given.checkpointing)))
+        print("RESULT", json.dumps(_child(*given.child, given.checkpointing, given.precision)))
         return
     print(f"{'shape':8} {'method':6} {'predicted':>9} {'measured':>9} ratio   parts (MB)")
     for shape in given.shapes:
         for method in given.methods:
-            found = measured(shape, method, given.checkpointing)
+            found = measured(shape, method, given.checkpointing, given.precision)
             parts = ", ".join(f"{k} {v:.0f}" for k, v in found["parts"].items() if v >= 0.5)
             line = f"{shape:8} {method:6} {found['predicted']:9.0f} {found['measured']:9.0f} {found['ratio']:5.2f}"
             print(f"{line}   {parts}", flush=True)
 
 
-def measured(shape: str, method: str, checkpointing: bool = False) -> dict[str, Any]:
+def measured(shape: str, method: str, checkpointing: bool = False, precision: str = "auto") -> dict[str, Any]:
     """Predicted and measured peak in MB, their ratio, and the parts of the prediction."""
-    command = [sys.executable, "-W", "ignore", __file__, "--child", shape, method]
+    command = [sys.executable, "-W", "ignore", __file__, "--precision", precision, "--child", shape, method]
     command += ["--checkpointing"] if checkpointing else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
@@ -64,7 +66,7 @@ def measured(shape: str, method: str, checkpointing: bool = False) -> dict[str, 
     return found
 
 
-def _child(shape: str, method: Any, checkpointing: bool) -> dict[str, Any]:
+def _child(shape: str, method: Any, checkpointing: bool, precision: str) -> dict[str, Any]:
     import bitsandbytes  # noqa: F401  # what the imports take is not the training's
     import peft  # noqa: F401
     import torch
@@ -73,7 +75,6 @@ def _child(shape: str, method: Any, checkpointing: bool) -> dict[str, Any]:
     import llmlab as lab
     from llmlab.finetune import methods, trainers
     from llmlab.finetune.base import fresh_tokenizer
-    from llmlab.finetune.config import recipe
     from llmlab.finetune.memory import memory
     from llmlab.finetune.rows import Rows
     from llmlab.finetune.watch import Watch
@@ -85,9 +86,14 @@ def _child(shape: str, method: Any, checkpointing: bool) -> dict[str, Any]:
             Path(place) / "model", max_position_embeddings=512, tie_word_embeddings=True, **SHAPES[shape]
         )
         source = lab.model(f"hf/{folder}").source  # type: ignore[attr-defined]
-        fields: dict[str, Any] = {"batch": BATCH, "length": LENGTH, "checkpointing": checkpointing}
+        fields: dict[str, Any] = {
+            "batch": BATCH,
+            "length": LENGTH,
+            "checkpointing": checkpointing,
+            "precision": precision,
+        }
         predicted = memory(folder, method, **fields)
-        made = recipe(method, steps=2, validation=0.0, **fields)
+        made = predicted.about.model_copy(update={"steps": 2, "validation": 0.0})
         ids = list(range(5, 5 + LENGTH))
         rows = Rows(Dataset.from_list([{"input_ids": ids, "labels": ids}] * 2 * BATCH), None, None, ())  # type: ignore[arg-type]
         tokenizer = fresh_tokenizer(folder)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
 from llmlab.errors import DataError
 from llmlab.finetune import methods, segments
 from llmlab.finetune.steps import packed
 from llmlab.finetune.train import finetune
+from llmlab.finetune.watch import Watch
 from llmlab.testing.tiny import tiny_model
 
 from .conftest import QUICK, TICKETS
@@ -39,8 +41,9 @@ def summed(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="sum")
 
 
+@pytest.mark.parametrize("multiple", [1, 64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_loss_and_gradients_are_those_of_the_rows_alone(kind: str, tmp_path: Path) -> None:
+def test_loss_and_gradients_are_those_of_the_rows_alone(kind: str, multiple: int, tmp_path: Path) -> None:
     model = load(kind, tmp_path / "tiny").train()
     alone = []
     for row in ROWS:
@@ -50,11 +53,34 @@ def test_loss_and_gradients_are_those_of_the_rows_alone(kind: str, tmp_path: Pat
     expected = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     segments.use(model)
-    together = summed(model, packed(ROWS))
+    together = summed(model, packed(ROWS, multiple))
     together.backward()
     torch.testing.assert_close(together, sum(alone))
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_gradients_of_attention_in_bfloat16_are_as_near_to_float32_as_torchs(groups: int) -> None:
+    torch.manual_seed(0)
+    given = [torch.randn(1, heads, 41, 16, requires_grad=True) for heads in (4, groups, groups)]
+    wanted = torch.randn(1, 41, 4, 16)
+
+    def gradients(ours: bool, half: bool) -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            if ours:
+                out = segments.attend(torch.nn.Module(), *given, None, segments=(0, 13, 18, 39, 41))[0]
+            else:
+                kind = torch.bfloat16 if half else torch.float32
+                parts = zip(*(t.to(kind).split((13, 5, 21, 2), 2) for t in given), strict=True)
+                found = [scaled_dot_product_attention(*part, is_causal=True, enable_gqa=True) for part in parts]
+                out = torch.cat(found, 2).transpose(1, 2)
+        return list(torch.autograd.grad((out.float() * wanted).sum(), given))
+
+    exact = gradients(ours=False, half=False)
+    for one, ours, torchs in zip(exact, gradients(True, True), gradients(False, True), strict=True):
+        assert ours.dtype == torch.float32
+        assert 0 < (ours - one).norm() <= 1.1 * (torchs - one).norm() < 0.05 * one.norm()
 
 
 def test_no_example_sees_another(tmp_path: Path) -> None:
@@ -69,6 +95,16 @@ def test_no_example_sees_another(tmp_path: Path) -> None:
     kept = [*range(18), *range(39, 41)]
     assert torch.equal(first[:, kept], second[:, kept])
     assert not torch.equal(first[:, 18:39], second[:, 18:39])
+
+
+def test_what_fills_a_row_is_neither_trained_on_nor_counted() -> None:
+    row = packed([{"input_ids": [5, 6], "labels": [5, 6]}, {"input_ids": [7], "labels": [7]}], multiple=8)
+    assert row["input_ids"].shape == row["position_ids"].shape == row["labels"].shape == (1, 8)
+    assert row["labels"].tolist() == [[-100, 6, *[-100] * 6]] and row["segments"] == (0, 2, 3)
+    watch = Watch()
+    watch.count(row)
+    found = watch.measured()
+    assert (found["tokens"], found["padding"], found["trained_tokens"]) == (3, 5 / 8, 1)
 
 
 def test_first_token_of_an_example_is_not_predicted_from_the_one_before() -> None:
