@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,20 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
 
+def plain(environment: Mapping[str, str]) -> dict[str, str]:
+    """As strings and nothing more: some of Voilà's names are members of its own enumeration.
+
+    To read one, each fork would import Voilà, which takes four seconds.
+    """
+    return {str.__str__(name): str.__str__(value) for name, value in environment.items()}
+
+
 class Forked(LocalProvisioner):
     """Starts a kernel by a fork."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         folder = str(kwargs.get("cwd") or Path.cwd())
-        given = (cmd[cmd.index("-f") :], dict(kwargs.get("env") or os.environ), folder)
+        given = (cmd[cmd.index("-f") :], plain(kwargs.get("env") or os.environ), folder)
         # the first fork waits until all is imported
         self.process: Any = await asyncio.to_thread(Process, *given)
         self.pid = self.pgid = self.process.pid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -146,6 +147,17 @@ def until(true: Callable[[], bool], seconds: float = 120) -> None:
 
 def test_every_page_is_listed_here() -> None:
     assert set(server.PAGES) == set(_SHOWN)
+
+
+def test_a_forked_kernel_need_not_import_voila_to_read_its_environment() -> None:
+    from voila.utils import ENV_VARIABLE
+
+    from llmlab.ui.kernels import plain
+
+    given = {ENV_VARIABLE.VOILA_BASE_URL: "/", "HOME": "/home"}
+    assert b"voila." in pickle.dumps(given)
+    assert b"voila." not in pickle.dumps(plain(given))
+    assert plain(given) == {"VOILA_BASE_URL": "/", "HOME": "/home"}
 
 
 def test_a_port_that_is_taken_is_said(unused_port_held: int) -> None:
