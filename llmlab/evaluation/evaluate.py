@@ -6,8 +6,6 @@ import contextlib
 import contextvars
 import functools
 import platform
-import signal
-import threading
 import time
 import warnings
 from collections import defaultdict
@@ -16,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import StoreError
+from llmlab.evaluation import interrupting
 from llmlab.evaluation import rows as rowing
 from llmlab.evaluation.asking import Answer, Asking
 from llmlab.evaluation.batches import Batches
@@ -198,13 +197,13 @@ class Run:
         with Batches(self.store, units, self.bar.note) as batches:
             try:
                 probed = self._ask_now(batches.probes, by_key)
-                with _gentle_interrupt(batches.interrupt):
+                with self._stoppable(batches.interrupt):
                     if self.status == "complete":
                         self._take(batches.submit(probed), by_key)
                 if not batches.interrupted and self.status == "complete":
                     self._ask_now(batches.direct, by_key)
                 if self.status != "interrupted":
-                    with _gentle_interrupt(batches.interrupt):
+                    with self._stoppable(batches.interrupt):
                         for group in batches.answers():
                             self._take(group, by_key)
                             self.collected = batches.collected
@@ -220,7 +219,7 @@ class Run:
         """Ask units one by one or, of local models, in groups; gives what they got."""
         asking, got = Asking(units, self.threads), []
         try:
-            with _gentle_interrupt(asking.interrupt):
+            with self._stoppable(asking.interrupt):
                 for group in asking:
                     got += group
                     self._take(group, by_key)
@@ -235,6 +234,11 @@ class Run:
         if asking.stopped_by is not None:
             self.status, self.reason = "budget", str(asking.stopped_by)
         return got
+
+    @contextlib.contextmanager
+    def _stoppable(self, stop: Callable[[], None]) -> Iterator[None]:
+        with interrupting.by_signal(stop), interrupting.by_store(self.store, self.id, stop):
+            yield
 
     def _take(self, group: Sequence[Answer], by_key: dict[str, list[Unit]]) -> None:
         answers = [Answer(unit, a.reply, a.error) for a in group for unit in by_key[a.unit.key]]
@@ -325,25 +329,6 @@ def versions() -> Mapping[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-@contextlib.contextmanager
-def _gentle_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C (the stop button) calls `stop`, so that no answer is lost half-way; a second one interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.getsignal(signal.SIGINT)
-
-    def once(signum: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, usual)
-        stop()
-
-    signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,11 @@ def _unreadable(connection: Connection, table: Table, column: Column[Any], key: 
 
 def _abandoned(connection: Connection) -> Iterator[Finding]:
     before = datetime.now(UTC) - _ABANDONED
-    query = select(func.count()).select_from(runs).where(runs.c.status == "running", runs.c.created < before)
+    query = (
+        select(func.count())
+        .select_from(runs)
+        .where(runs.c.status.in_(["running", "stopping"]), runs.c.created < before)
+    )
     if found := connection.scalar(query):
         advice = "their program ended without a word; what they stored is whole, the same call again goes on"
         yield Finding("runs that began over a day ago and did not end", found, False, advice)

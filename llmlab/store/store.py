@@ -153,6 +153,28 @@ class Store:
                 raise StoreError(f"no run {run!r} in the store {self._name}; see `store.runs()`")
             statements.count_cells(connection, [run])
 
+    def stop_run(self, run: str) -> None:
+        """Ask the program that evaluates a run, wherever it is, to end it: what was answered by then is kept.
+
+        Its status is "stopping" until that program has seen it, about a second later, and waited for the calls that
+        are under way; then "interrupted". The same `evaluate` goes on from there.
+
+        Raises:
+            StoreError: for a run that is not there, or has ended.
+        """
+        known = runs.c.id == to_text(run)
+        with self._writing() as connection:
+            status = connection.scalar(select(runs.c.status).where(known))
+            if status not in ("running", "stopping"):
+                ended = f"no run {run!r} in" if status is None else f"the run {run!r} has ended ({status}), in"
+                raise StoreError(f"{ended} the store {self._name}; see `store.runs()`")
+            connection.execute(update(runs).where(known).values(status="stopping"))
+
+    def is_stopping(self, run: str) -> bool:
+        """Whether somebody asked for an end of a run that is under way."""
+        with self._reading() as connection:
+            return connection.scalar(select(runs.c.status).where(runs.c.id == to_text(run))) == "stopping"
+
     def save_rows(self, made: Sequence[Mapping[str, Any]]) -> None:
         """Store rows of a Results table (`store.tables.COLUMNS`) with their `run` and `answer_key`.
 

@@ -22,7 +22,7 @@ _VERDICTS = ("all", "failed", "truncated", "empty", "refused", "unparsable", "sh
 
 
 def runs(store: str | Store | None = None) -> w.VBox:
-    """Start a benchmark and watch it; list and filter runs; open one, and a sample of it with its trace.
+    """Start a benchmark and watch it; list, filter and stop runs; open one, and a sample of it with its trace.
 
     Args:
         store: a Store or its SQLAlchemy URL; None is the default store.
@@ -36,8 +36,11 @@ class _Browser:
     def __init__(self, store: str | Store | None) -> None:
         self.store = store
         self.results: Results | None = None
+        self.going: set[str] = set()
+        """Ids of listed runs that are under way."""
         self.wanted = pieces.field(w.Text, "Filter", placeholder="model, benchmark, project or status")
         self.run = pieces.field(w.Dropdown, "Run", options=[])
+        self.stop = w.Button(description="Stop this run", tooltip="Wherever it was started; its answers are kept")
         self.kind = pieces.field(w.Dropdown, "Answers", options=_VERDICTS)
         self.sample = pieces.field(w.Dropdown, "Sample", options=[])
         self.notice, self.listing, self.summary, self.trace = w.HTML(), w.HTML(), w.HTML(), w.HTML()
@@ -46,14 +49,17 @@ class _Browser:
         self.run.observe(lambda _: self._open(), "value")
         self.kind.observe(lambda _: self._samples(), "value")
         self.sample.observe(lambda _: self._show(), "value")
+        self.stop.on_click(lambda _: self._stop())
         self._open()
         self.view = pieces.panel(
             "Runs",
+            w.HTML("<h3>Start a benchmark</h3>"),
             start(store, done=self._list),
+            w.HTML("<h3>Stored runs</h3>"),
             pieces.row(self.wanted, refresh),
             self.notice,
             self.listing,
-            pieces.row(self.run),
+            pieces.row(self.run, self.stop),
             self.summary,
             pieces.row(self.kind, self.sample),
             self.trace,
@@ -63,10 +69,26 @@ class _Browser:
         with pieces.said(self.notice), pieces.reading(self.store) as source:
             found = source.runs(self.wanted.value, last=pieces.SHOWN)
             self.listing.value = lines(found.head(20)) if len(found) else _nothing(self.wanted.value)
-            pieces.offer(self.run, [(label(row), row["id"]) for row in listed(found)])
+            shown = listed(found)
+            self.going = {row["id"] for row in shown if row["status"] == "running"}
+            pieces.offer(self.run, [(label(row), row["id"]) for row in shown])
+            self._offer_stop()
+
+    def _offer_stop(self) -> None:
+        self.stop.layout.display = "" if self.run.value in self.going else "none"
+
+    def _stop(self) -> None:
+        run = self.run.value
+        with pieces.said(self.notice), pieces.reading(self.store) as source:
+            source.stop_run(run)
+        said = self.notice.value
+        self._list()
+        told = "The run ends when the calls under way are answered; all answers are kept. “Refresh” shows when."
+        self.notice.value = said or pieces.paragraph(told)
 
     def _open(self) -> None:
         self.results = None
+        self._offer_stop()
         with pieces.said(self.notice):
             if self.run.value is not None:
                 with pieces.reading(self.store) as source:
@@ -126,7 +148,8 @@ def listed(found: pd.DataFrame) -> list[dict[str, Any]]:
 
 def label(run: dict[str, Any]) -> str:
     """How a run is called in a list to choose from."""
-    return f"{run['created']:%Y-%m-%d %H:%M:%S} · {', '.join(run['models'])} · {', '.join(run['benchmarks'])}"
+    what = [", ".join(run["models"]), ", ".join(run["benchmarks"])] if run["rows"] else [f"no answers, {run['status']}"]
+    return " · ".join([f"{run['created']:%Y-%m-%d %H:%M:%S}", *what])
 
 
 def _part(run: str) -> str:

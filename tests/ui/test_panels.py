@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ import ipywidgets as w
 import pytest
 
 import llmlab as lab
+from llmlab.errors import StoreError
 from llmlab.ui import pieces
 
 
@@ -104,6 +107,37 @@ def test_a_model_that_is_not_known_is_said_in_words(empty: str) -> None:
     wait(panel)
     assert "micro/small" in words(panel)
     assert "llmlab-bad" in words(panel).split("</style>", 1)[1]
+
+
+def test_a_run_of_another_program_is_stopped_by_a_button(empty: str) -> None:
+    under_way = """
+import sys, time, llmlab as lab
+from llmlab.models.scripted import Scripted
+slow = Scripted(lambda request: time.sleep(0.05) or "4", "scripted/slow")
+asked = lab.suite([lab.Sample(f"{i}?", target="4") for i in range(2000)], name="long")
+print(lab.evaluate(slow, asked, threads=1, store=sys.argv[1], progress=False).status)
+"""
+    panel = lab.ui.runs(empty)
+    assert named(panel, "Stop this run").layout.display == "none"
+    command = [sys.executable, "-W", "ignore", "-c", under_way, empty]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        with lab.Store(empty) as store:
+            while other.poll() is None and not (len(store.runs()) and store.runs().iloc[0]["rows"]):
+                time.sleep(0.1)
+        named(panel, "Refresh").click()
+        assert named(panel, "Stop this run").layout.display == ""
+        named(panel, "Stop this run").click()
+        assert "all answers are kept" in words(panel)
+        assert named(panel, "Stop this run").layout.display == "none"
+        assert other.communicate(timeout=60)[0] == "interrupted\n"
+    with lab.Store(empty) as store:
+        (run,) = store.runs().to_dict("records")
+        assert run["status"] == "interrupted"
+        assert 0 < run["rows"] == len(store.results()) < 2000
+        with pytest.raises(StoreError, match=r"has ended \(interrupted\)"):
+            store.stop_run(store.runs().index[0])
+        with pytest.raises(StoreError, match="no run 'nonsense'"):
+            store.stop_run("nonsense")
 
 
 def test_stop_ends_a_run_and_keeps_its_answers(empty: str) -> None:
