@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 
 _SPANS = (("the newest 90", 90), ("the newest 365", 365), ("all", None))
+_NOTHING = pieces.paragraph(
+    "Nothing is watched yet. In a terminal, `llmlab monitor run -m MODEL -b BENCHMARK -n 200` makes a first round, and "
+    "`llmlab monitor schedule '0 6 * * *' --install` one every morning.",
+    "muted",
+)
 
 
 def monitor(store: str | Store | None = None) -> w.VBox:
@@ -30,7 +35,7 @@ def monitor(store: str | Store | None = None) -> w.VBox:
     watch = pieces.field(w.Dropdown, "Watch", options=[])
     span = pieces.field(w.Dropdown, "Rounds", options=_SPANS)
     person = pieces.field(w.Text, "Your name", placeholder="noted when you acknowledge")
-    notice, alerts, trend = w.HTML(), w.VBox(), w.HTML()
+    notice, heading, alerts, trend = w.HTML(), w.HTML(), w.VBox(), w.HTML()
 
     def listed() -> None:
         with pieces.said(notice), pieces.reading(store) as source:
@@ -39,9 +44,10 @@ def monitor(store: str | Store | None = None) -> w.VBox:
 
     def draw(_: object = None) -> None:
         if watch.value is None:
-            alerts.children = ()
-            trend.value = pieces.paragraph("Nothing is watched yet: `llmlab monitor run` starts a watch.", "muted")
+            heading.value, alerts.children = "", ()
+            trend.value = _NOTHING
             return
+        heading.value = "<h3>Alerts</h3>"
         with pieces.said(notice), pieces.reading(store) as source:
             from llmlab.monitor.alerts import every
             from llmlab.monitor.watch import monitor as opened
@@ -68,9 +74,7 @@ def monitor(store: str | Store | None = None) -> w.VBox:
     refresh = pieces.refreshed(listed)
     for field in (watch, span):
         field.observe(draw, "value")
-    return pieces.panel(
-        "Monitor", pieces.row(watch, span, person, refresh), notice, w.HTML("<h3>Alerts</h3>"), alerts, trend
-    )
+    return pieces.panel("Monitor", pieces.row(watch, span, person, refresh), notice, heading, alerts, trend)
 
 
 def _trend(history: History, last: int | None) -> str:
