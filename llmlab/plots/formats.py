@@ -51,7 +51,8 @@ def formats(frame: pd.DataFrame, title: str | None = None, ax: Axes | None = Non
 
 def _title(frame: pd.DataFrame) -> str:
     least, full = frame.iloc[int(frame["weights"].argmin())], frame.iloc[0]
+    share = 100 * least["weights"] / full["weights"]
     return (
-        f"{least['model']} takes {least['weights'] / full['weights']:.0%} of the memory of {full['model']} and scores "
+        f"{least['model']} takes {share:.0f} % of the memory of {full['model']} and scores "
         f"{100 * least['score']:.1f} % against {100 * full['score']:.1f} %"
     )

@@ -29,10 +29,13 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     length = frame["prompt_tokens"].max()
     shown = frame[frame["prompt_tokens"] == length].sort_values("batch", kind="stable")
     with theme.applied():
-        for model, (colour, marker) in theme.colours(frame["model"]).items():
+        looks = theme.colours(frame["model"])
+        for place, (model, (colour, marker)) in enumerate(looks.items()):
             rows = shown[shown["model"] == model]
-            ax.plot(rows["batch"], rows["decode"], marker=marker, color=colour, label=theme.short(model, 32))
-            ax.vlines(rows["batch"], rows["decode_low"], rows["decode_high"], color=colour, linewidth=1.6)
+            # side by side, so that no interval hides another
+            at = rows["batch"] * 1.03 ** (place - (len(looks) - 1) / 2)
+            ax.plot(at, rows["decode"], marker=marker, color=colour, label=theme.short(model, 32))
+            ax.vlines(at, rows["decode_low"], rows["decode_high"], color=colour, linewidth=1.6)
         sizes = sorted(set(shown["batch"]))
         if len(sizes) > 1:
             ax.set_xscale("log", base=2)
@@ -41,7 +44,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.set_ylim(bottom=0)
         ax.set_xlabel(f"prompts at once, of {length} tokens\n(n = {_n(shown)}; lines: 95 % intervals of medians)")
         ax.set_ylabel("tokens written per second")
-        ax.legend(frameon=False, fontsize=theme.SMALL)
+        ax.legend(frameon=False, fontsize=theme.SMALL, loc="upper left")
         return theme.dress(ax, _speed_title(shown), grid="both")
 
 
@@ -97,6 +100,5 @@ def _memory_title(frame: pd.DataFrame) -> str:
     full = f"at full length keys and values of {most['batch']} rows take {kv:.1f}× the weights"
     if len(firsts) == 1:
         return full[0].upper() + full[1:]
-    return (
-        f"{theme.short(least['model'], 24)} has {least['weights'] / most['weights']:.0%} of the largest weights; {full}"
-    )
+    share = 100 * least["weights"] / most["weights"]
+    return f"{theme.short(least['model'], 24)} has {share:.0f} % of the largest weights; {full}"

@@ -67,7 +67,9 @@ def dress(ax: Axes, title: str, grid: str = "x") -> Axes:
 
 def wrapped(title: str, width: float) -> list[str]:
     """Lines of a title that fit into so many inches."""
-    return textwrap.wrap(title, max(24, int(9.5 * width)))
+    # a number keeps its unit
+    lines = textwrap.wrap(title.replace(" %", "\N{NO-BREAK SPACE}%"), max(24, int(9.5 * width)))
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def colours(names: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -18,7 +18,7 @@ def frame():
 def test_the_title_says_what_the_smallest_saves_and_scores(frame):
     ax = plots.formats(frame)
     assert ax.get_title(loc="left").replace("\n", " ") == (
-        "nf4 takes 29% of the memory of full and scores 70.0 % against 72.0 %"
+        "nf4 takes 29 % of the memory of full and scores 70.0 % against 72.0 %"
     )
     assert "n = 200" in ax.get_xlabel()
     plt.close(ax.figure)
@@ -41,3 +41,12 @@ def test_a_file_is_a_hollow_mark_of_its_own(frame):
     assert len(ax.collections) == 4
     assert "hollow: the file" in ax.get_xlabel()
     plt.close(ax.figure)
+
+
+def test_a_title_keeps_a_number_and_its_unit_on_one_line():
+    from llmlab.plots.theme import wrapped
+
+    for width in (2.6, 3.0, 3.5, 4.0, 4.5, 5.0):
+        lines = wrapped("nf4 takes 29 % of the memory of full and scores 72.0 % against 72.5 %", width)
+        assert not any(line.startswith("%") for line in lines)
+        assert " ".join(lines) == "nf4 takes 29 % of the memory of full and scores 72.0 % against 72.5 %"

@@ -47,6 +47,8 @@ def settings(quantize: str, device: torch.device, dtype: torch.dtype, name: str)
 
     # it says with every product that float32 becomes float16, which is how the method works
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    # nor is it of use to everybody that a package with faster kernels for some processors is missing
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     make: Any = BitsAndBytesConfig
     if quantize == "int8":
         config = make(load_in_8bit=True)
