@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import BadRequest, LabError, ProviderError
 from llmlab.models.local.tokens import Tokens
@@ -39,7 +39,7 @@ def check(options: Options) -> None:
         ("top_logprobs", Integral, 0, math.inf, "0 or more"),
     ]
     for name, kind, least, most, wanted in rules:
-        value = getattr(options, name)
+        value: Any = getattr(options, name)
         if value is not None and not (isinstance(value, kind) and least <= value <= most):
             raise BadRequest(f"{name} should be {wanted}, it is {value!r}")
 
