@@ -31,7 +31,7 @@ def check(options: Options) -> None:
     Raises:
         BadRequest: naming the one that does not.
     """
-    rules: list[tuple[str, type, float, float, str]] = [
+    rules: list[tuple[str, Any, float, float, str]] = [
         ("max_tokens", Integral, 1, math.inf, "at least 1"),
         ("temperature", Real, 0, sys.float_info.max, "0 (greedy) or more"),
         ("top_p", Real, 0, 1, "from 0 to 1"),
@@ -39,7 +39,7 @@ def check(options: Options) -> None:
         ("top_logprobs", Integral, 0, math.inf, "0 or more"),
     ]
     for name, kind, least, most, wanted in rules:
-        value: Any = getattr(options, name)
+        value = getattr(options, name)
         if value is not None and not (isinstance(value, kind) and least <= value <= most):
             raise BadRequest(f"{name} should be {wanted}, it is {value!r}")
 
