@@ -42,7 +42,10 @@ def peak() -> Iterator[Peak]:
     """
     import torch
 
+    from llmlab.finetune import heap
+
     gc.collect()
+    heap.trim()  # what an earlier training left free would hide a part of the peak
     found = Peak()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
