@@ -47,6 +47,7 @@ def _metadata(record: Mapping[str, Any], name: str, lines: Sequence[Mapping[str,
             ],
         }
         for line in lines or ()
+        if math.isfinite(line["score"])  # the hub takes no others
     ]
     if results:
         meta["model-index"] = [{"name": name, "results": results}]

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 import llmlab as lab
 from llmlab.errors import DataError, MissingPackage, NeedsLocalModel, StoreError, UnknownName
 from llmlab.finetune import methods, train
+from llmlab.finetune.card import card as made_card
 from llmlab.finetune.config import recipe
 from llmlab.finetune.rows import rows
 from llmlab.finetune.tuned import FineTune
@@ -102,7 +104,14 @@ def test_compare_pairs_the_held_out_items(trained: Callable[..., FineTune], tmp_
     assert set(found.learnt) | set(found.forgotten) <= {"target", "micro/arc"}
     assert set(found.flipped()["change"].abs()) <= {1.0}
     card = (tuned.folder / "README.md").read_text()
-    assert "| micro/arc | 5 |" in card and "model-index" in card
+    assert "| micro/arc | 5 |" in card
+    # as the hub reads it
+    read = ModelCard(card, ignore_metadata_errors=False).data
+    scores = found.table.set_index("benchmark")["score"]
+    assert {one.dataset_type: one.metric_value for one in read.eval_results} == scores.round(4).to_dict()
+    assert read.library_name == "peft" and {one.task_type for one in read.eval_results} == {"text-generation"}
+    unknown = found.table.iloc[0].to_dict() | {"score": math.nan}
+    assert "model-index" not in made_card(tuned.record, [unknown])
 
 
 # -- the same again -------------------------------------------------------------------------------------------
