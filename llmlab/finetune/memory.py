@@ -129,13 +129,14 @@ def memory(
     # a chosen and a rejected answer go through the model together
     examples = made.batch * (2 if made.objective == "dpo" else 1)
     kept = activations(folder, made, examples, precision_of(made, device), device)
-    vocabulary = max((shape[0] for name, shape in found.items() if "embed" in name or "wte" in name), default=0)
+    tables = ((s[0], s[1]) for name, s in found.items() if len(s) == 2 and ("embed" in name or "wte" in name))
+    vocabulary, hidden = max(tables, default=(0, 0))
     return Memory(
         weights=weights + adapter * per_trained,
         gradients=trained * per_trained,
         optimizer=2 * trained * per_trained,
         activations=kept,
-        head=_head(made, examples * made.length, vocabulary, device),
+        head=_head(made, examples * made.length, vocabulary, hidden, device),
         reference=weights if made.objective in ("dpo", "kto") and not made.adapts else 0,
         about=made,
         name=base.name,
@@ -149,12 +150,13 @@ def _elsewhere(name: str) -> Preset | None:
     return preset if preset is not None and full.startswith("hf/") and missing(full) else None
 
 
-def _head(made: Recipe, tokens: int, vocabulary: int, device: str) -> float:
+def _head(made: Recipe, tokens: int, vocabulary: int, hidden: int, device: str) -> float:
     """Bytes of logits and their gradients that live at the same time."""
     from llmlab.finetune.loss import CHUNK
 
     if made.objective == "sft" and device == "cpu":
-        return 4 * _CHUNKS * min(CHUNK, tokens * vocabulary)
+        copy = 2 * vocabulary * hidden if precision_of(made, device) == "bfloat16" else 0
+        return 4 * _CHUNKS * min(CHUNK, tokens * vocabulary) + copy
     copies = _TILES_CPU if device == "cpu" else _TILES_GPU
     return 4 * copies * min(tokens, _TILE_TOKENS) * min(vocabulary, _TILE_VOCABULARY)
 
