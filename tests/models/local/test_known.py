@@ -82,7 +82,7 @@ def test_memory_of_a_known_model_needs_no_download(monkeypatch):
         raise ConnectionFailed("a download")
 
     monkeypatch.setattr("llmlab.models.local.source.snapshot", download)
-    found = lab.memory("smollm-135m", "lora", length=64, batch=1)
+    found = lab.memory("smollm-135m", "lora", length=64, batch=1, precision="float32")
     assert found.name == "hf/HuggingFaceTB/SmolLM2-135M-Instruct"
     assert found.weights == pytest.approx(4 * 134515008, rel=0.05)
     with pytest.raises(ConnectionFailed):
