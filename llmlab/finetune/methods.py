@@ -15,9 +15,6 @@ from llmlab.finetune.config import Recipe
 from llmlab.models.local.loading import best_device
 from llmlab.models.local.source import Source
 
-# bitsandbytes warns at its import that a package with faster kernels for some processors is missing
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-
 # modules by the ends of their names, as PEFT takes them
 _HEAD = "lm_head"
 

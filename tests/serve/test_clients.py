@@ -147,9 +147,11 @@ def test_what_is_not_supported_is_said(client, options, says):
 
 def test_fields_that_change_nothing_are_taken(client):
     neutral = {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "tools": [], "store": False}
-    client.chat.completions.create(
+    plain = client.chat.completions.create(model="echo", messages=ASK)
+    found = client.chat.completions.create(
         model="echo", messages=ASK, n=1, response_format={"type": "text"}, service_tier="auto", **neutral
     )
+    assert found.choices == plain.choices
 
 
 def test_images_and_tool_turns_are_refused(client):

@@ -11,6 +11,9 @@ from llmlab.errors import DataError, MissingPackage, UnknownName
 if TYPE_CHECKING:
     import torch
 
+# at its import it warns that a package with faster kernels for some processors is missing
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
 BYTES = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "fp4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 """Format -> bytes per weight of a layer, with the scales of its blocks (LLM.int8: Dettmers et al., 2022,
 https://arxiv.org/abs/2208.07339; nf4 and fp4 with doubly quantised scales: 2023, https://arxiv.org/abs/2305.14314)."""
@@ -47,8 +50,6 @@ def settings(quantize: str, device: torch.device, dtype: torch.dtype, name: str)
 
     # it says with every product that float32 becomes float16, which is how the method works
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    # nor is it of use to everybody that a package with faster kernels for some processors is missing
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     make: Any = BitsAndBytesConfig
     if quantize == "int8":
         config = make(load_in_8bit=True)
