@@ -18,8 +18,6 @@ LAYERS = [
     {"serve", "ui", "cli", "pytest_plugin"},
     {"__init__", "__main__"},
 ]
-# a preset predicts its memory, and memory is predicted for presets
-MUTUAL = {("llmlab.finetune.memory", "llmlab.finetune.presets")}
 # tools beside the layers: they may use anything, nothing below may use them
 BESIDE = {"testing", "microworld"}
 
@@ -70,10 +68,7 @@ def test_module_imports_only_from_lower_layers(path: Path) -> None:
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
     names = {module(path): path for path in FILES}
-    graph = {
-        name: {f for f in imported(path, names) if f != name and (name, f) not in MUTUAL}
-        for name, path in names.items()
-    }
+    graph = {name: imported(path, names) - {name} for name, path in names.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

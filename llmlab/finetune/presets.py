@@ -20,14 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmlab._module import callable_module
 from llmlab.errors import DataError, UnknownName
-from llmlab.finetune.base import size
+from llmlab.finetune.base import local, size
 from llmlab.finetune.config import METHODS, OBJECTIVES, Method, Objective, Recipe, recipe
+from llmlab.finetune.footprint import Memory, predict
 from llmlab.settings import shipped
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from llmlab.finetune.memory import Memory
 
 # what tells models apart; vocabularies grow when a model is trained further
 _TELLING = ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -71,7 +70,6 @@ class Preset(BaseModel):
 
         `device` is the one to predict for, which need not be here either; a GPU is taken to compute in bfloat16.
         """
-        from llmlab.finetune.memory import memory
         from llmlab.models.registry import model
 
         made = self.recipe(method, length=length, batch=batch, **overrides)
@@ -79,7 +77,7 @@ class Preset(BaseModel):
             made = made.model_copy(update={"precision": "bfloat16"})
         with tempfile.TemporaryDirectory() as folder:
             outline(self, Path(folder))
-            found = memory(model(f"hf/{folder}", device=device), config=made.model_dump())
+            found = predict(local(model(f"hf/{folder}", device=device)), made)
         return replace(found, name=self.names[0])
 
 

@@ -15,7 +15,8 @@ import llmlab as lab
 from llmlab.finetune import adapters, methods
 from llmlab.finetune.base import shapes, size
 from llmlab.finetune.config import recipe
-from llmlab.finetune.memory import activations, alternatives, memory
+from llmlab.finetune.footprint import activations
+from llmlab.finetune.memory import alternatives, memory
 from llmlab.settings import shipped
 
 BASE = "micro/small"
