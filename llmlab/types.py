@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -124,10 +124,33 @@ class Request:
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]] | Request
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
 def digest(*parts: Any) -> str:
-    """16 hex digits of JSON-serialisable parts, the same in every process."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """16 hex digits of JSON-serialisable parts, the same in every process.
+
+    An iterator counts as the list of its items, which are never held all at once.
+    """
+    hashed = hashlib.blake2b(digest_size=8)
+    between = b"["
+    for part in parts:
+        hashed.update(between)
+        if isinstance(part, Iterator):
+            inside = b"["
+            for item in part:
+                hashed.update(inside + _canonical(item))
+                inside = b","
+            hashed.update(b"[]" if inside == b"[" else b"]")
+        else:
+            hashed.update(_canonical(part))
+        between = b","
+    hashed.update(b"[]" if between == b"[" else b"]")
+    return hashed.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return _CANONICAL.encode(value).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,12 @@ def test_digest_is_the_same_in_every_process() -> None:
     assert digest("a", {"b": 1, "a": [None, 2.5]}) == "2f158502823e39fd"
 
 
+@pytest.mark.parametrize("rows", [[], [["Käse", 1]], [{"b": 1, "a": 2}, None, ["x"]]])
+def test_digest_of_an_iterator_is_that_of_its_list(rows: list[object]) -> None:
+    assert digest("s", iter(rows), 1) == digest("s", rows, 1)
+    assert digest(iter(rows)) == digest(rows)
+
+
 def test_unknown_usage_stays_unknown_in_a_sum() -> None:
     total = Usage(3, 4) + Usage(1, None, cached_tokens=1)
     assert total == Usage(4, 4, 1, None, None)

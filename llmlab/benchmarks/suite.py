@@ -207,8 +207,8 @@ class Suite(Benchmark):
         self.card = Card(
             name, source="own suite", metric="score", n=len(samples), description=f"{len(samples)} items of your own"
         )
-        content = [[_content(s) for s in self._samples], system, describe(scorer)]
-        self.version = digest(*content, *([describe(checks)] if checks else []))
+        content = (_content(s) for s in self._samples)
+        self.version = digest(content, system, describe(scorer), *([describe(checks)] if checks else []))
 
     def samples(self) -> Sequence[Sample]:
         return self._samples

@@ -87,6 +87,21 @@ def test_rows_are_read_one_at_a_time(kind: str, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+def test_a_suite_takes_no_more_memory_than_its_samples(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    filler = "x" * 10_000
+    path.write_text("".join(json.dumps({"input": f"{i} {filler}"}) + "\n" for i in range(1000)))
+    suite(path)  # loads what is imported where it is used
+    tracemalloc.start()
+    try:
+        kept = suite(path)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept.samples()) == 1000
+    assert 10e6 < peak < 1.1 * held
+
+
 # -- settings above the samples -----------------------------------------------------------------------------------
 
 SHEET = """
