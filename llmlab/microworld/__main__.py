@@ -15,7 +15,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train the embedded models from scratch")
     train.add_argument("--out", type=Path, default=Path("checkpoints"), help="folder of the checkpoints")
-    train.add_argument("--model", action="append", help="only this one: micro-small or micro-base (repeatable)")
+    train.add_argument(
+        "--model", action="append", help="only this one: micro-tiny, micro-small or micro-base (repeatable)"
+    )
     train.add_argument("--tokens", type=float, help="tokens of training, instead of the recipe's")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="cpu", help="cpu, cuda, ...")

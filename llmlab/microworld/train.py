@@ -45,6 +45,7 @@ class Recipe:
 
 
 RECIPES = {
+    "micro-tiny": Recipe(hidden=64, feedforward=128, layers=4, heads=4, key_value_heads=2, tokens=1_250_000),
     "micro-small": Recipe(hidden=128, feedforward=256, layers=4, heads=4, key_value_heads=2, tokens=1_250_000),
     "micro-base": Recipe(hidden=256, feedforward=512, layers=4, heads=4, key_value_heads=2, tokens=6_500_000),
 }

@@ -1,4 +1,4 @@
-"""`micro/small`, `micro/base`: the embedded models. Llama architecture, trained from scratch on a small written world.
+"""`micro/tiny`, `micro/small`, `micro/base`: the embedded models, of Llama's shape, trained on a small written world.
 
 They ship with the library and need no network; what they score says nothing about real models.
 """

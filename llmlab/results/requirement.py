@@ -155,7 +155,7 @@ def _sentence(line: Mapping[str, Any]) -> str:
         said += f" [{write(line['low'])}, {write(line['high'])}]"
     said += f", required {bound} {write(line['limit'])} (n = {line['n']:,}; {line['verdict']})"
     if line["what"] == "rate" and line["verdict"] == "met, not shown" and line["limit"] < 1:
-        said += f"; {_needed(line['limit']):,} items, all passed, would show it"
+        said += f"; {display.count(_needed(line['limit']), 'item')}, all passed, would show it"
     return said
 
 

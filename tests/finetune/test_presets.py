@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ NAMES = list(presets.load())
 
 
 def test_models_of_the_tutorials_are_known_smallest_first() -> None:
-    assert NAMES[:2] == ["micro-small", "micro-base"] and NAMES[-1] == "mistral-7b"
+    assert NAMES[:3] == ["micro-tiny", "micro-small", "micro-base"] and NAMES[-1] == "mistral-7b"
     for name in (
         "hf/HuggingFaceTB/SmolLM2-360M-Instruct",
         "qwen-0.5b",
@@ -53,7 +54,7 @@ def test_recipes_are_valid_for_every_method_and_objective(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_is_predicted_without_the_model(name: str) -> None:
     preset = presets.load()[name]
-    found = preset.memory("qlora", 64, 1, device="cuda")
+    found = preset.memory("qlora", 64, 1, device="cuda", rank=1)
     assert found.name == preset.names[0] and found.about.method == "qlora"
     # four bits for the layers, two bytes for embeddings and head
     assert 0.5 * preset.parameters < found.weights < 2.5 * preset.parameters
@@ -104,3 +105,8 @@ def test_table_has_a_line_per_model_and_method() -> None:
     assert len(table) == 3 * len(NAMES) and table["gb"].gt(0).all()
     by = table.pivot_table(index="preset", columns="method", values="gb")
     assert (by["full"] > by["lora"]).all() and (by["lora"] > by["qlora"]).all()
+    # the documentation prints the same table, a line per model
+    text = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| .+ \| ([\d.]+) \(\d+ × .+\| ([\d.]+) \(.+\| ([\d.]+) \(.+$", text, re.MULTILINE)
+    told = [[float(gb) for gb in line] for line in lines]
+    assert told == by.loc[NAMES, ["full", "lora", "qlora"]].round(1).to_numpy().tolist()

@@ -15,11 +15,11 @@ def test_an_unknown_embedded_model_lists_the_known_ones():
 def test_an_embedded_model_is_a_folder_that_ships(monkeypatch, tmp_path):
     from llmlab.testing.tiny import tiny_model
 
-    tiny_model(tmp_path / "micro-tiny", "llama")
+    tiny_model(tmp_path / "micro-dot", "llama")
     monkeypatch.setattr(micro, "shipped", lambda name: tmp_path)
-    assert micro.known() == ["micro/tiny"]
-    lm = model("micro/tiny", max_tokens=4, device="cpu")
+    assert micro.known() == ["micro/dot"]
+    lm = model("micro/dot", max_tokens=4, device="cpu")
     response = lm.generate("The river")
-    assert response.model == "micro/tiny"
+    assert response.model == "micro/dot"
     assert response.usage.output_tokens == 4
     assert lm.logprob("The river", [" runs"])[0].logprob < 0

@@ -32,7 +32,7 @@ def test_what_fits_is_told_before_anything_is_downloaded(monkeypatch):
     assert table.loc["hf/HuggingFaceTB/SmolLM3-3B", "fits"] == "int8"
     assert table.loc["hf/microsoft/phi-4", "fits"] == ""
     assert table["parameters"].is_monotonic_increasing
-    assert lab.models(local=True, usable=True).index.tolist() == ["micro/small", "micro/base"]
+    assert lab.models(local=True, usable=True).index.tolist() == ["micro/tiny", "micro/small", "micro/base"]
 
 
 def test_pulling_takes_the_hub_files_by_alias_and_needs_no_second_look(monkeypatch, folder, tmp_path):
