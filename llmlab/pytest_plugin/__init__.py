@@ -85,15 +85,32 @@ def is_suite(path: Path) -> bool:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test for each model, and for each sample of the suite that the marker names."""
     marker = metafunc.definition.get_closest_marker("llm")
-    if "llm" in metafunc.fixturenames:
-        names: list[Any] = list(models(metafunc.config))
-        missing = [pytest.param(None, marks=pytest.mark.skip(reason=NO_MODELS), id="no model")]
-        metafunc.parametrize("llm", names or missing, indirect=True)
-    if marker is not None and marker.kwargs.get("suite") and "sample" in metafunc.fixturenames:
-        from llmlab.benchmarks.suite import suite
+    if "llm" not in metafunc.fixturenames and marker is None:
+        return
+    from llmlab.errors import LabError
 
-        samples = suite(metafunc.definition.path.parent / marker.kwargs["suite"]).samples()
-        metafunc.parametrize("sample", samples, ids=[sample.id for sample in samples])
+    try:
+        if "llm" in metafunc.fixturenames:
+            _per_model(metafunc)
+        if marker is not None and marker.kwargs.get("suite") and "sample" in metafunc.fixturenames:
+            _per_sample(metafunc, marker.kwargs["suite"])
+    except LabError as error:  # what is wrong is said once, without a traceback
+        raise pytest.Collector.CollectError(str(error)) from error
+
+
+def _per_model(metafunc: pytest.Metafunc) -> None:
+    names: list[Any] = list(models(metafunc.config))
+    for name in names:
+        bench(metafunc.config).model(name)
+    missing = [pytest.param(None, marks=pytest.mark.skip(reason=NO_MODELS), id="no model")]
+    metafunc.parametrize("llm", names or missing, indirect=True)
+
+
+def _per_sample(metafunc: pytest.Metafunc, name: str) -> None:
+    from llmlab.benchmarks.suite import suite
+
+    samples = suite(metafunc.definition.path.parent / name).samples()
+    metafunc.parametrize("sample", samples, ids=[sample.id for sample in samples])
 
 
 @pytest.fixture

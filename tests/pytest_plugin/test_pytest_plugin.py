@@ -155,3 +155,6 @@ def test_what_is_wrong_is_said_in_a_line_each(folder: Path, session: Session) ->
     assert "wrong.suite.yaml:1: field 'assert': No scorer 'contain'. Did you mean 'contains'" in nothing.out
     assert "SKIPPED [2]" in nothing.out and "give --llm-models=micro/base" in nothing.out
     (folder / "wrong.suite.yaml").unlink()
+    unknown = Session(folder, "--llm-models=scripted/echo,micro/huge", "mood.suite.yaml", "test_functions.py")
+    assert unknown.out.count("\nNo embedded model 'micro/huge'. Did you mean") == 2, "once for each file"
+    assert "Traceback" not in unknown.out and "UnknownName" not in unknown.out and unknown.status == 2
