@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import html
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ ROWS = 10_000
 """Answers that are read with their texts at most: more take more than a second."""
 SUMMED = 50_000
 """Answers that are summed up at most, for the same reason; pages say what they left out."""
+_JUST_OPENED = 10.0
+"""Seconds; a visit takes two to five until its panel is shown."""
 STYLE = (Path(__file__).parent / "assets" / "panels.css").read_text(encoding="utf-8")
 
 
@@ -122,21 +125,39 @@ def background(work: Callable[[], None]) -> threading.Thread:
 
 
 class Shown(anywidget.AnyWidget):
-    """Calls `draw` when it comes into a page. A page's kernel is warmed up long before the visit: its state is old."""
+    """Calls `shown` when it comes into a page, with the seconds for which that page has been open."""
 
-    _esm = 'export default { render({ model, el }) { el.style.display = "none"; model.send("shown"); } };'
+    _esm = (
+        'export default { render({ model, el }) { el.style.display = "none"; '
+        "model.send({ open: performance.now() / 1000 }); } };"
+    )
 
-    def __init__(self, draw: Callable[[], None]) -> None:
+    def __init__(self, shown: Callable[[float], None]) -> None:
         super().__init__(layout=w.Layout(display="none"))
-        self.on_msg(lambda *_: draw())
+        self.on_msg(lambda _, said, __: shown(said["open"]))
 
 
 def refreshed(draw: Callable[[], None]) -> w.Box:
-    """A button that draws again; drawn once now, and once when it is shown."""
+    """A button that draws again; drawn once now, and again when it is shown, if that is not of now.
+
+    It is of now when it was drawn for a page that has just been opened. In a page whose kernel was warmed up before the
+    visit it is older than the page; in a notebook, open for long, anything may have happened since.
+    """
+    drawn = 0.0
+
+    def again(_: object = None) -> None:
+        nonlocal drawn
+        drawn = time.monotonic()
+        draw()
+
+    def shown(page_open: float) -> None:
+        if not time.monotonic() - drawn < page_open < _JUST_OPENED:
+            again()
+
     button = w.Button(description="Refresh")
-    button.on_click(lambda _: draw())
-    draw()
-    return w.Box([button, Shown(draw)])
+    button.on_click(again)
+    again()
+    return w.Box([button, Shown(shown)])
 
 
 def field(kind: Callable[..., w.Widget], label: str, **options: Any) -> Any:
@@ -148,6 +169,8 @@ def field(kind: Callable[..., w.Widget], label: str, **options: Any) -> Any:
 
 def offer(choice: w.Dropdown, options: Sequence[Any], first: Any = None) -> None:
     """Give a dropdown other options; what was chosen stays chosen, else `first`, else the first is."""
+    if list(choice.options) == list(options):
+        return  # setting them chooses the first for a moment, which draws it
     values = [one[1] if isinstance(one, tuple) else one for one in options]
     kept = choice.value
     choice.options = options

@@ -212,6 +212,29 @@ def test_the_newest_rounds_of_a_watch_are_shown_or_all(empty: str) -> None:
     assert "<h3>The newest 2 rounds" in words(panel)
 
 
+def test_a_panel_is_drawn_once_for_a_page_just_opened_and_again_where_it_may_be_old() -> None:
+    draws: list[float] = []
+    button, shown = pieces.refreshed(lambda: draws.append(time.monotonic())).children
+    assert len(draws) == 1
+    shown._handle_custom_msg({"open": 3.0}, [])
+    assert len(draws) == 1
+    shown._handle_custom_msg({"open": 0.0}, [])  # the page was opened after the draw: a kernel that was warm before
+    assert len(draws) == 2
+    shown._handle_custom_msg({"open": 3600.0}, [])  # a notebook
+    assert len(draws) == 3
+    button.click()
+    assert len(draws) == 4
+
+
+def test_refreshing_a_list_that_is_the_same_chooses_nothing_else_meanwhile() -> None:
+    choice, seen = w.Dropdown(options=["a", "b"], value="b"), []
+    choice.observe(lambda change: seen.append(change["new"]), "value")
+    pieces.offer(choice, ["a", "b"])
+    assert (choice.value, seen) == ("b", [])
+    pieces.offer(choice, ["b", "c"])
+    assert choice.value == "b"
+
+
 def test_what_a_model_wrote_is_never_markup() -> None:
     evil = "<script>x</script>"
     for made in (pieces.table([evil], [[evil]]), pieces.paragraph(evil), pieces.block(evil, evil)):
