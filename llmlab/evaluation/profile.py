@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any
 from llmlab.errors import NeedsLocalModel
 from llmlab.evaluation.evaluate import opened
 from llmlab.evaluation.plan import Models, named_models
-from llmlab.models.local.profile import Shape, Timing, check, held_bytes, measure
+from llmlab.models.local.profile import Shape, Timing, check, fit_together, held_bytes, measure, once
 from llmlab.stats import median
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from llmlab.models.local.engine import Engine
     from llmlab.models.local.transformers import TransformersModel
     from llmlab.store import Store
 
 KIND = "profile"
+
+_IN_TURN = (
+    "Measured one model after the other, since memory does not hold all of them with room to spare: other work on the "
+    "machine during one looks like a property of that one."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,10 +45,13 @@ class Profile:
             `load_seconds`; in GB (10^9 bytes) `weights`, `kv` (keys and values of all rows at the end) and `total`
             (peak of the process above what it held before loading; NaN where the system does not tell).
         ids: model -> id of its document in the store; `lab.experiments()` lists them.
+        together: whether the repeats went round over the models, so that load of the machine met all alike; False where
+            they do not fit into memory at once and were measured one after the other.
     """
 
     table: pd.DataFrame
     ids: dict[str, str]
+    together: bool = True
 
     def plot(self, axes: Sequence[Axes] | None = None) -> list[Axes]:
         """Tokens per second against the batch, and memory against the length."""
@@ -55,10 +64,14 @@ class Profile:
         self.table.to_csv(path, index=False)
 
     def __repr__(self) -> str:
-        return str(self._shown().to_string(index=False))
+        return "\n".join([str(self._shown().to_string(index=False)), *self._notes()])
 
     def _repr_html_(self) -> str:
-        return str(self._shown().to_html(index=False, na_rep="unknown"))
+        notes = "".join(f"<small>{note}</small>" for note in self._notes())
+        return str(self._shown().to_html(index=False, na_rep="unknown")) + notes
+
+    def _notes(self) -> list[str]:
+        return [] if self.together else [_IN_TURN]
 
     def _shown(self) -> pd.DataFrame:
         table = self.table
@@ -88,14 +101,17 @@ def profile(
     repeats: int = 6,
     store: str | Store | None = None,
 ) -> Profile:
-    """Measure speed and memory of local models, one after the other, on weights that are loaded afresh.
+    """Measure speed and memory of local models, on weights that are loaded afresh.
+
+    Repeats go round over the models, so that their medians compare whatever else the machine does, where memory holds
+    all of them with room to spare; else they are measured one after the other, and the result says so.
 
     Args:
         models: names or models, or a dict of them by the names to be shown: {"full": a, "nf4": b}.
         prompt_tokens: length of the prompts; several are measured one by one.
         new_tokens: tokens to write after each.
         batch: prompts at once; several are measured one by one.
-        repeats: of each measurement, after a warm-up; six are needed for intervals.
+        repeats: of each measurement, after a warm-up of each model; six are needed for intervals.
         store: where the profile is kept; None is the default store.
 
     Raises:
@@ -107,12 +123,19 @@ def profile(
     shapes = [
         Shape(length, new_tokens, size) for length, size in itertools.product(_several(prompt_tokens), _several(batch))
     ]
-    ids, lines = {}, []
-    for label, model in named_models(models).items():
-        found, settings = _one(_local(model), shapes, repeats)
-        lines += [{"model": label, **line} for line in found]
-        ids[label] = _keep(label, found, settings, store)
-    return Profile(pd.DataFrame(lines), ids)
+    asked = {label: _local(model) for label, model in named_models(models).items()}
+    together = fit_together([model.source for model in asked.values()])
+    found: dict[str, list[dict[str, Any]]] = {}
+    ids = {}
+    for group in [asked] if together else [{label: model} for label, model in asked.items()]:
+        ready = {label: _warmed_up(model, shapes) for label, model in group.items()}
+        found |= _measured(ready, shapes, repeats)
+        for label, one in ready.items():
+            settings = one.engine.settings_used() | dict(group[label].identity()) | {"together": together}
+            ids[label] = _keep(label, found[label], settings, store)
+            one.engine.close()
+    lines = [{"model": label, **line} for label in asked for line in found[label]]
+    return Profile(pd.DataFrame(lines), ids, together)
 
 
 def _local(model: Any) -> TransformersModel:
@@ -126,8 +149,17 @@ def _local(model: Any) -> TransformersModel:
     return model
 
 
-def _one(model: TransformersModel, shapes: Sequence[Shape], repeats: int) -> tuple[list[dict[str, Any]], Any]:
-    """A line per shape, and what the model was computed with."""
+@dataclass(frozen=True)
+class _Ready:
+    """Weights that were read afresh and warmed up: seconds that the reading took, and per shape the peak in bytes."""
+
+    engine: Engine
+    load_seconds: float
+    peaks: list[float]
+
+
+def _warmed_up(model: TransformersModel, shapes: Sequence[Shape]) -> _Ready:
+    """Done for one model at a time, so that the memory that is taken is its own."""
     import transformers.modeling_utils  # noqa: F401  # the library's own memory is not the model's
 
     from llmlab.finetune.heap import give_back, trim
@@ -142,18 +174,32 @@ def _one(model: TransformersModel, shapes: Sequence[Shape], repeats: int) -> tup
     seconds = time.perf_counter() - began
     for shape in shapes:
         check(shape, loaded, model.name)
-    lines = []
+    peaks = []
     for shape in shapes:
         held = _held()
         with peak() as used:
-            timings = measure(engine, shape, repeats)
-        line = _line(shape, timings) | {"load_seconds": seconds, "weights": held_bytes(loaded) / 1e9}
+            once(engine, shape, seed=-1)
+        peaks.append(held - before + used.bytes)
+    return _Ready(engine, seconds, peaks)
+
+
+def _measured(ready: Mapping[str, _Ready], shapes: Sequence[Shape], repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Each model's lines, one per shape."""
+    lines: dict[str, list[dict[str, Any]]] = {label: [] for label in ready}
+    for i, shape in enumerate(shapes):
+        timings = measure([one.engine for one in ready.values()], shape, repeats)
         tokens = shape.batch * (shape.prompt_tokens + shape.new_tokens)
-        line |= {"kv": loaded.token_bytes * tokens / 1e9, "total": (held - before + used.bytes) / 1e9}
-        lines.append(line | {"kv_token": loaded.token_bytes / 1e9, "context": loaded.context})
-    settings = engine.settings_used() | dict(model.identity())
-    engine.close()
-    return lines, settings
+        for (label, one), times in zip(ready.items(), timings, strict=True):
+            loaded = one.engine.loaded
+            memory = {
+                "weights": held_bytes(loaded) / 1e9,
+                "kv": loaded.token_bytes * tokens / 1e9,
+                "total": one.peaks[i] / 1e9,
+                "kv_token": loaded.token_bytes / 1e9,
+            }
+            line = _line(shape, times) | {"load_seconds": one.load_seconds} | memory
+            lines[label].append(line | {"context": loaded.context})
+    return lines
 
 
 def _line(shape: Shape, timings: Sequence[Timing]) -> dict[str, Any]:

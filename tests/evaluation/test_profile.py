@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -7,6 +8,8 @@ import pytest
 
 import llmlab as lab
 from llmlab.errors import BadRequest, NeedsLocalModel
+from llmlab.models.local import room
+from llmlab.models.local.profile import Shape, measure
 from llmlab.store import Store
 
 
@@ -73,6 +76,28 @@ def test_the_table_shows_intervals_and_n(profile):
     assert "p95" in text
     assert text.splitlines()[1].endswith(" 6")
     assert profile._repr_html_().count("<tr") == 9
+
+
+def test_repeats_go_round_over_the_models():
+    engines = {name: lab.model("micro/tiny").engine.fresh() for name in ("a", "b")}
+    computed = []
+    for name, engine in engines.items():
+        engine.decoder(1)  # how to compute is tried out before the hook hears of it
+        engine.loaded.model.register_forward_pre_hook(lambda *_, name=name: computed.append(name))
+    timings = measure(list(engines.values()), Shape(4, 3, 1), repeats=4)
+    assert [len(times) for times in timings] == [4, 4]
+    # forwards and backwards: a b, b a, a b, b a
+    assert [name for name, _ in itertools.groupby(computed)] == ["a", "b", "a", "b", "a"]
+
+
+def test_models_that_do_not_fit_at_once_are_measured_one_by_one_and_the_result_says_so(profile, store, monkeypatch):
+    assert profile.together and "one model after the other" not in repr(profile)
+    monkeypatch.setattr(room, "free_bytes", lambda device: 2.5 * 2 * 853120 * 4)
+    models = {"a": "micro/small", "b": "micro/small"}
+    alone = lab.profile(models, 8, 2, 1, repeats=1, store=store)
+    assert not alone.together and "one model after the other" in repr(alone)
+    assert list(alone.table["model"]) == ["a", "b"]
+    assert lab.profile("micro/small", 8, 2, 1, repeats=1, store=store).together
 
 
 def test_plots_have_a_line_per_model_units_and_n(profile):

@@ -134,6 +134,11 @@ class AdapterSource(Source):
         """What adapter and base hold together."""
         return digest(fingerprint(self.folder), self.under.fingerprint)
 
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of the base's weights in memory; an adapter's are few."""
+        return self.under.weights_bytes
+
     def load(self) -> Loaded:
         """The base with the adapter merged into its weights, or beside them where these are quantised."""
         return merged(self)

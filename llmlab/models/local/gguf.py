@@ -92,6 +92,10 @@ class GgufSource(Source):
                 state.update(block)
         return state.hexdigest()
 
+    @property
+    def weights_bytes(self) -> float:
+        return self._bytes_of(self.folder, self.file.name)
+
     def load(self) -> Loaded:
         file = self.file
         with _silent():

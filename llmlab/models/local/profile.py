@@ -1,4 +1,4 @@
-"""Seconds and bytes of one model at one shape: reading prompts, writing tokens, keys and values."""
+"""Seconds and bytes of models at one shape: reading prompts, writing tokens, keys and values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmlab.errors import BadRequest
+from llmlab.models.local import room
+from llmlab.models.local.loading import device_of
 
 if TYPE_CHECKING:
     from llmlab.models.local.engine import Engine
     from llmlab.models.local.loading import Loaded
+    from llmlab.models.local.source import Source
 
 
 @dataclass(frozen=True)
@@ -55,27 +58,50 @@ def check(shape: Shape, loaded: Loaded, name: str) -> None:
         )
 
 
-def measure(engine: Engine, shape: Shape, repeats: int, warm_up: int = 1) -> list[Timing]:
-    """Greedy answers to random prompts without a common beginning, `repeats` times after `warm_up` that do not count.
+def measure(engines: Sequence[Engine], shape: Shape, repeats: int) -> list[list[Timing]]:
+    """The repeats of each engine, in rounds over all of them, every other round backwards.
+
+    What else the machine does in the meantime then meets all of them alike.
+    """
+    found: list[list[Timing]] = [[] for _ in engines]
+    order = range(len(engines))
+    for repeat in range(repeats):
+        for i in order if repeat % 2 == 0 else reversed(order):
+            found[i].append(once(engines[i], shape, seed=repeat))
+    return found
+
+
+def once(engine: Engine, shape: Shape, seed: int) -> Timing:
+    """Greedy answers to random prompts without a common beginning.
 
     The batch is computed as answers to different prompts are, with the same attention and the same products; what
-    chooses among many waiting calls is left out.
+    chooses among many waiting calls is left out. A token before does not count.
     """
     import torch
 
     from llmlab.models.local.engine import threads
 
-    found = []
     with engine.held() as loaded, torch.inference_mode(), threads(engine.threads):
-        for repeat in range(-warm_up, repeats):
-            prompts = _prompts(loaded, shape, seed=repeat)
-            timing = _once(engine, prompts, shape.new_tokens)
-            if repeat >= 0:
-                found.append(timing)
-    return found
+        # brings this model's weights and threads back, where another one was computed before
+        _timed(engine, _prompts(loaded, Shape(1, 1, 1), seed), new=1)
+        return _timed(engine, _prompts(loaded, shape, seed), shape.new_tokens)
 
 
-def _once(engine: Engine, prompts: Sequence[Sequence[int]], new: int) -> Timing:
+def fit_together(sources: Sequence[Source]) -> bool:
+    """Whether models can be in memory at once, each computed as it would be alone.
+
+    A third of what is free holds the weights; the rest is for their faster copies and for keys and values.
+    """
+    import torch
+
+    needed: dict[torch.device, float] = {}
+    for source in sources:
+        device = device_of(source.device)
+        needed[device] = needed.get(device, 0.0) + source.weights_bytes
+    return len(sources) == 1 or all(3 * size < room.free_bytes(device) for device, size in needed.items())
+
+
+def _timed(engine: Engine, prompts: Sequence[Sequence[int]], new: int) -> Timing:
     began = time.perf_counter()
     decoder = engine.decoder(len(prompts))
     # reading the choice waits for the device

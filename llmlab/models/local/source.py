@@ -46,6 +46,20 @@ class Source:
         """What the files hold, in 16 hex digits (a commit of the hub in 40)."""
         return fingerprint(self.folder)
 
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes that the weights will take in memory; NaN where the files do not tell."""
+        return self._bytes_of(self.folder)
+
+    def _bytes_of(self, folder: Path, file: str | None = None) -> float:
+        import torch
+
+        from llmlab.models.local.loading import dtype_name
+        from llmlab.models.local.room import weights_bytes
+
+        dtype: torch.dtype = getattr(torch, dtype_name(self.dtype, self.device))
+        return weights_bytes(folder, dtype.itemsize, self.quantize, file)
+
     def load(self) -> Loaded:
         """Read the weights; raises as `llmlab.models.local.loading.load`."""
         from llmlab.models.local.loading import load
