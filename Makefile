@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# the tests start many processes; where no bytecode is kept, each compiles its packages anew, for up to 8 s
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all check notebooks microworld clean
 
