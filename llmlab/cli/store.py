@@ -1,4 +1,4 @@
-"""`llmlab store check | backup | migrate | prune`: looking after the results database."""
+"""`llmlab store check | backup | migrate | prune | stop`: looking after the results database."""
 
 from __future__ import annotations
 
@@ -72,3 +72,15 @@ def prune(
         typer.echo(repr(forget(source, doomed, before, dry=not yes, compact=compact)))
     if not yes:
         typer.echo("nothing was changed; add --yes to do it", err=True)
+
+
+@app.command()
+def stop(
+    run: Annotated[str, typer.Argument(help="Its id: `llmlab show --runs` lists them.")], store: StoreUrl = None
+) -> None:
+    """End a run that is under way, wherever it was started: its answers are kept, the same call goes on from there."""
+    from llmlab.evaluation.evaluate import opened
+
+    with opened(store) as source:
+        source.stop_run(run)
+    typer.echo(f"run {run} ends when the calls under way are answered; all answers are kept")

@@ -204,3 +204,24 @@ def test_commands_say_what_they_found_and_did(path: Path, tmp_path: Path):
     assert "nothing to do" in run.invoke(app, ["store", "migrate", "--store", url]).output
     change(path, "delete from prompts")
     assert run.invoke(app, ["store", "check", "--store", url]).exit_code == 1
+
+
+def test_run_is_told_to_stop_by_a_command_until_it_has_ended(path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    from llmlab.cli import main
+
+    def stop(run: str) -> tuple[str, str]:
+        monkeypatch.setattr("sys.argv", ["llmlab", "store", "stop", run, "--store", f"sqlite:///{path}"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert bool(ended.value.code) == bool(said.err)
+        return said.out, said.err
+
+    with Store(f"sqlite:///{path}") as store:
+        run = store.start_run({})
+        assert stop(run) == (f"run {run} ends when the calls under way are answered; all answers are kept\n", "")
+        assert store.is_stopping(run)
+        store.finish_run(run, "interrupted")
+        assert f"the run '{run}' has ended (interrupted)" in stop(run)[1]
+        assert store.runs().loc[run, "status"] == "interrupted"
+    assert "no run 'nonsense' in the store" in stop("nonsense")[1]
