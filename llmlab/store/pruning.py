@@ -16,15 +16,16 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     MetaData,
+    Select,
     Table,
     Text,
+    case,
     delete,
     exists,
     func,
     insert,
     select,
     true,
-    union,
     update,
 )
 
@@ -47,6 +48,8 @@ _runs = Table("doomed_runs", _temporary, Column("id", Text, primary_key=True), p
 _answers = Table("doomed_answers", _temporary, Column("key", Text, primary_key=True), prefixes=["TEMPORARY"])
 _rows = Table("doomed_rows", _temporary, Column("number", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 _GONE = rows.c.run.in_(select(_runs.c.id))
+_CHARGED = func.sum(case((~func.coalesce(answers.c.price, "").startswith(IMPUTED), answers.c.cost)))
+"""What answers cost that a provider charged for."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +127,14 @@ def _would_be_pruned(store: Store, ids: Sequence[str], before: datetime | None) 
     # only counting must not hold up those who write
     with store._reading() as connection:
         _are_there(connection, ids, store)
-        _temporary.create_all(connection, checkfirst=False)
+        _runs.create(connection, checkfirst=False)
         if ids:
             connection.execute(insert(_runs), [{"id": i} for i in ids])
-        _choose_answers(connection, before)
-        counts = [
-            connection.scalar(select(func.count()).select_from(rows).where(_GONE)),
-            connection.scalar(select(func.count()).select_from(_answers)),
-            connection.scalar(select(func.count()).select_from(_unused(~_GONE).subquery())),
-        ]
-        spent = _spent(connection)
-        _temporary.drop_all(connection, checkfirst=False)
-    row_count, answer_count, prompt_count = (n or 0 for n in counts)
+        row_count = connection.scalar(select(func.count()).select_from(rows).where(_GONE)) or 0
+        counted = [connection.execute(query).one() for query in _unneeded_answers(before)]
+        prompt_count = connection.scalar(select(func.count()).select_from(_unused(~_GONE).subquery())) or 0
+        _runs.drop(connection, checkfirst=False)
+    answer_count, spent = sum(n for n, _ in counted), sum(cost or 0.0 for _, cost in counted)
     return Pruned(len(ids), row_count, answer_count, prompt_count, spent, dry=True)
 
 
@@ -150,23 +149,18 @@ def _are_there(connection: Connection, ids: Sequence[str], store: Store) -> None
             )
 
 
-def _choose_answers(connection: Connection, before: datetime | None) -> None:
-    """Answers of the runs that go, and old ones; but for those that a run needs which stays."""
-    # one answer after the other, by its key: asked for both at once, a database looks for every run of every answer
-    of_runs = select(rows.c.answer_key).where(_GONE, rows.c.answer_key.is_not(None)).distinct()
-    old = [] if before is None else [select(answers.c.key).where(answers.c.created < before)]
-    connection.execute(insert(_answers).from_select(["key"], union(of_runs, *old) if old else of_runs))
-    here = exists().where(answers.c.key == _answers.c.key)
-    needed = exists().where(rows.c.answer_key == _answers.c.key, ~exists().where(_runs.c.id == rows.c.run))
-    connection.execute(delete(_answers).where(~here | needed))
-
-
-def _spent(connection: Connection) -> float:
-    """What the chosen answers cost."""
-    charged = ~func.coalesce(answers.c.price, "").startswith(IMPUTED)
-    # as in the deletion: from a join, SQLite makes a walk through all answers
-    query = select(func.sum(answers.c.cost)).where(answers.c.key.in_(select(_answers.c.key)), charged)
-    return connection.scalar(query) or 0.0
+def _unneeded_answers(before: datetime | None) -> Iterator[Select[int, float]]:
+    """Count answers that only runs which go need, and old ones of no run; and what they cost."""
+    # grouped, they come in order: SQLite makes its list of them in a fifth of the time
+    of_runs = select(rows.c.answer_key).where(_GONE, rows.c.answer_key.is_not(None)).group_by(rows.c.answer_key)
+    needed = exists().where(rows.c.answer_key == answers.c.key, ~_GONE)
+    counted = select(func.count(), _CHARGED)
+    yield counted.where(answers.c.key.in_(of_runs), ~needed)
+    if before is not None:
+        # their keys first, which an index has: most answers are of a run, and are not looked at
+        other = answers.alias()
+        of_no_run = select(other.c.key).where(~exists().where(rows.c.answer_key == other.c.key))
+        yield counted.where(answers.c.key.in_(of_no_run), answers.c.created < before)
 
 
 def _unused(kept: ColumnElement[bool]) -> CompoundSelect[str]:
@@ -243,8 +237,9 @@ def _forget_answers(store: Store, keys: Sequence[str]) -> Pruned:
 def _forget_chosen_answers(connection: Connection) -> tuple[int, float]:
     """How many, but for those that a row still needs, and what they cost."""
     connection.execute(delete(_answers).where(exists().where(rows.c.answer_key == _answers.c.key)))
-    spent = _spent(connection)
-    return connection.execute(delete(answers).where(answers.c.key.in_(select(_answers.c.key)))).rowcount, spent
+    here = answers.c.key.in_(select(_answers.c.key))  # from a join, SQLite makes a walk through all answers
+    spent = connection.scalar(select(_CHARGED).where(here)) or 0.0
+    return connection.execute(delete(answers).where(here)).rowcount, spent
 
 
 def _forget_prompts(store: Store) -> Pruned:

@@ -315,7 +315,10 @@ def test_pruning_keeps_what_others_need_and_what_was_spent(url: str):
             store.save_rows([row(run, k, prompt=k, answer_key=k) for k in keys])
             store.finish_run(run)
             made.append(run)
+        store.save_answers([answer("judge", created=datetime(2026, 1, 1, tzinfo=UTC))])
         spent = sum(line["cost"] for line in store.spending.history())
+        counted = prune(store, made[:1], datetime(2026, 1, 2, tzinfo=UTC))
+        assert (counted.runs, counted.rows, counted.answers, counted.prompts) == (1, 2, 2, 1)
         done = prune(store, made[:1], dry=False)
         assert (done.runs, done.rows, done.answers, done.prompts) == (1, 2, 1, 1)
         assert store.answers(["shared", "own0", "own1"]).keys() == {"shared", "own1"}

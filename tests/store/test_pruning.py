@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from llmlab.errors import StoreError
 from llmlab.store import Store, pruning, upkeep
@@ -53,6 +54,21 @@ def test_counting_holds_up_nobody_and_waits_for_nobody(store: Store):
     first, _ = fill(store)
     with Store(store.url, timeout=0.1) as other, store._writing():
         assert prune(other, [first]).rows == 2
+
+
+def test_counting_reads_no_answer_but_those_that_may_go(store: Store):
+    first, _ = fill(store)
+    plans: list[str] = []
+
+    @event.listens_for(store._engine, "before_cursor_execute")
+    def explain(connection, cursor, statement, parameters, context, many):
+        if statement.startswith(("SELECT", "INSERT", "DELETE")) and not many:
+            driver = connection.connection.driver_connection
+            plans.extend(one[3] for one in driver.execute(f"explain query plan {statement}", parameters))
+
+    assert prune(store, [first], NOW - timedelta(days=30)).answers == 2
+    assert any("answers" in plan for plan in plans)
+    assert not [plan for plan in plans if "SCAN answers" in plan and "COVERING INDEX" not in plan]
 
 
 def test_forgetting_a_run_keeps_what_others_need(store: Store):
