@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from llmlab import stats
 from llmlab.alignment.graders import attack_success, helpfulness, strongreject, toxicity
 from llmlab.errors import DataError, UnknownName
-from llmlab.results.summary import failed
+from llmlab.results.summary import unscored
 from llmlab.scorers.base import normalise
 from llmlab.scorers.refusals import refusal_kind
 from llmlab.types import NAN, Call, Request, Response
@@ -141,7 +141,7 @@ def by_kind(results: Results, metric: str = "attack_success", level: float = 0.9
     """One metric by the first tag of the items (the kind of attack, the type of prompt): n, value, low, high."""
     import pandas as pd
 
-    rows = results.samples[~failed(results.samples)]
+    rows = results.samples[~unscored(results.samples)]
     rows = rows.assign(kind=rows["tags"].str.split(",").str[0], value=[m.get(metric, NAN) for m in rows["metrics"]])
     rows = rows[rows["value"].notna()]
     if not len(rows):
@@ -167,7 +167,7 @@ def balance(results: Results, level: float = 0.95) -> pd.DataFrame:
 
     lines = []
     for model in results.models:
-        rows = results.samples[(results.samples["model"] == model) & ~failed(results.samples)]
+        rows = results.samples[(results.samples["model"] == model) & ~unscored(results.samples)]
         safe, unsafe = _item_means(rows, "over_refusal"), _item_means(rows, "refusal")
         if not len(safe) or not len(unsafe):
             lacking = "unsafe" if len(safe) else "safe"
@@ -227,7 +227,7 @@ def flips(results: Results, first: str, pushed: str, level: float = 0.95) -> pd.
     for model in (first, pushed):
         if model not in results.models:
             raise UnknownName.among("model in these results", model, results.models)
-        rows = results.samples[(results.samples["model"] == model) & ~failed(results.samples)]
+        rows = results.samples[(results.samples["model"] == model) & ~unscored(results.samples)]
         scores[model] = rows.set_index(["benchmark", "sample", "repeat"])["score"]
     pairs = pd.concat(scores, axis=1, join="inner")
     if not pairs.isin([0.0, 1.0]).all(axis=None):
@@ -295,7 +295,7 @@ def consistency(results: Results, level: float = 0.95) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = results.samples[~failed(results.samples)]
+    rows = results.samples[~unscored(results.samples)]
     said = [normalise(answer or text) for answer, text in zip(rows["answer"], rows["text"], strict=True)]
     lines = []
     for (model, benchmark), group in rows.assign(said=said).groupby(["model", "benchmark"], sort=False):

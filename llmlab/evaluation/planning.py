@@ -172,9 +172,9 @@ def _chosen(history: Results, benchmark: str | None, models: Sequence[str] | Non
 
 
 def _pairs(history: Results, delta: float, repeats: int, power: float, alpha: float) -> list[dict[str, Any]]:
-    from llmlab.results.summary import failed
+    from llmlab.results.summary import unscored
 
-    frame = history.samples[~failed(history.samples)]
+    frame = history.samples[~unscored(history.samples)]
     lines = []
     for (name, _, _), rows in frame.groupby(["benchmark", "benchmark_version", "protocol"], sort=False):
         per = rows.groupby(["model", "sample"], sort=False)["score"].agg(["mean", "var", "count"])

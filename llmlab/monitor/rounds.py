@@ -151,6 +151,7 @@ def _series(rows: pd.DataFrame, items: Items) -> Series:
     place = {sample: i for i, sample in enumerate(items.ids)}
     where = rows["sample"].map(place).to_numpy(dtype=np.intp)
     flagged = flags(rows)
+    flagged["failed"] |= flagged["unjudged"]  # either way an item that is watched has no score
     scored = (~flagged["failed"] & rows["score"].notna()).to_numpy()
     costs, seconds = rows["cost"].to_numpy(dtype=np.float64), rows["seconds"].to_numpy(dtype=np.float64)
 

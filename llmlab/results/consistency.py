@@ -12,7 +12,7 @@ from llmlab import stats
 from llmlab.errors import DataError
 from llmlab.results import display
 from llmlab.results.frame import GROUP, records
-from llmlab.results.summary import failed, groups
+from llmlab.results.summary import groups, unscored
 from llmlab.scorers.base import normalise
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _models(a: pd.DataFrame, b: pd.DataFrame, level: float) -> dict[str, Any] | 
 
 
 def _answers(rows: pd.DataFrame) -> tuple[dict[str, list[_Said]], dict[str, str]]:
-    scored = rows[~failed(rows)]
+    scored = rows[~unscored(rows)]
     answers: dict[str, list[_Said]] = defaultdict(list)
     clusters: dict[str, str] = {}
     columns = (scored[name] for name in ("sample", "score", "answer", "text", "cluster"))

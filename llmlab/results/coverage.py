@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab import stats
 from llmlab.results import display
 from llmlab.results.frame import records
-from llmlab.results.summary import failed, items
+from llmlab.results.summary import items, unscored
 from llmlab.types import NAN
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ class Coverage:
     """Which tags were tested on which models, and what passed.
 
     Attributes:
-        table: a line per tag and model: n items with a score, passed, rate in [0, 1] with low and high, failed (answers
-            without a score), cost in US dollars. n is 0 and the rate NaN where nothing was tested. An item counts under
-            each of its tags.
+        table: a line per tag and model: n items with a score, passed, rate in [0, 1] with low and high, unscored
+            (answers without a score), cost in US dollars. n is 0 and the rate NaN where nothing was tested. An item
+            counts under each of its tags.
         costs: US dollars by model, of all its answers; NaN is unpriced.
         threshold: an item passes when its mean score over repeats is at least this.
         level: coverage of the intervals.
@@ -86,14 +86,14 @@ def coverage(frame: pd.DataFrame, threshold: float = 1.0, level: float = 0.95) -
     scored["passed"] = (scored["score"] >= threshold - _ROUNDING).astype(float)
     tags = _tags(frame)
     by_tag = _by_tag(scored, tags)
-    rows = _by_tag(frame[["model", "benchmark", "sample", "cost"]].assign(failed=failed(frame)), tags)
+    rows = _by_tag(frame[["model", "benchmark", "sample", "cost"]].assign(unscored=unscored(frame)), tags)
     lines = []
     for tag, model in product(dict.fromkeys(chain.from_iterable(tags.values())), dict.fromkeys(frame["model"])):
         here, asked = by_tag.get((tag, model), scored[:0]), rows.get((tag, model))
         found = stats.mean(here["passed"], here["cluster"].tolist(), level, bounds=(0.0, 1.0))
         counts = {"n": found.n, "passed": int(here["passed"].sum()), "rate": found.value}
-        lost, cost = (0, 0.0) if asked is None else (int(asked["failed"].sum()), asked["cost"].sum(skipna=False))
-        bounds = {"low": found.low, "high": found.high, "failed": lost, "cost": float(cost)}
+        lost, cost = (0, 0.0) if asked is None else (int(asked["unscored"].sum()), asked["cost"].sum(skipna=False))
+        bounds = {"low": found.low, "high": found.high, "unscored": lost, "cost": float(cost)}
         lines.append({"tag": tag, "model": model, **counts, **bounds})
     costs = frame.groupby("model", sort=False)["cost"].sum(min_count=1)
     unpriced = frame[frame["error"] == ""].groupby("model", sort=False)["cost"].apply(lambda c: c.isna().any())
@@ -121,8 +121,8 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _cell(line: Mapping[str, Any]) -> str:
     if not line["n"]:
-        return f"untested ({line['failed']} failed)" if line["failed"] else "untested"
-    lost = f", {line['failed']} failed" if line["failed"] else ""
+        return f"untested ({line['unscored']} without a score)" if line["unscored"] else "untested"
+    lost = f", {line['unscored']} without a score" if line["unscored"] else ""
     return f"{line['passed']} of {line['n']} {display.interval(line['low'], line['high'])}{lost}"
 
 

@@ -200,7 +200,7 @@ def _side(model: str, row: Mapping[str, Any], side: str, pieces: Sequence[Piece]
         if piece.kind in ("same", own)
     )
     score, why = row[f"score_{side}"], row[f"explanation_{side}"]
-    judged = "no verdict" if score != score else {0.0: "wrong", 1.0: "right"}.get(score, f"score {score:.3g}")
+    judged = "not judged" if score != score else {0.0: "wrong", 1.0: "right"}.get(score, f"score {score:.3g}")
     verdict = "failed" if row[f"error_{side}"] else judged
     because = f'<div class="muted">{escaped(why)}</div>' if why else ""
     return (

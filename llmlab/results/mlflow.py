@@ -14,7 +14,7 @@ from llmlab.errors import LabError, MissingPackage
 if TYPE_CHECKING:
     from llmlab.results.results import Results
 
-_COUNTS = ("truncated", "empty", "refused", "unparsable", "failed")
+_COUNTS = ("truncated", "empty", "refused", "unparsable", "unjudged", "failed")
 # https://mlflow.org/docs/latest/ml/tracking: names of metrics hold these characters only
 _FORBIDDEN = re.compile(r"[^\w\-. /]")
 

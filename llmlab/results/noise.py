@@ -14,7 +14,7 @@ from llmlab.benchmarks.variants import variant
 from llmlab.errors import DataError
 from llmlab.results import display
 from llmlab.results.frame import records
-from llmlab.results.summary import cost, failed, summary
+from llmlab.results.summary import cost, summary, unscored
 from llmlab.stats.components import components, jackknife
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _crossed(rows: pd.DataFrame) -> tuple[dict[str, int], NDArray[np.float64], l
         DataError: when a combination was not asked.
     """
     facets = {name: list(dict.fromkeys(what[name] for what in rows["varied"])) for name in rows["varied"].iloc[0]}
-    scored = rows[~failed(rows)]
+    scored = rows[~unscored(rows)]
     by: dict[tuple[str, ...], Any] = {
         tuple(variant(str(name))[1].values()): group.groupby("sample", sort=False)["score"].mean()
         for name, group in scored.groupby("benchmark", sort=False)

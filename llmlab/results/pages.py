@@ -120,7 +120,7 @@ def _verdict(row: dict[str, Any]) -> str:
     if row["error"]:
         return "failed"
     if row["score"] != row["score"]:
-        return "no score"
+        return "not judged"
     return {0.0: "wrong", 1.0: "right"}.get(row["score"], f"score {row['score']:.3g}")
 
 

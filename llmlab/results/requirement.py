@@ -11,7 +11,7 @@ from llmlab import stats
 from llmlab.errors import DataError, RequirementFailed, UnknownName
 from llmlab.results import display
 from llmlab.results.frame import records
-from llmlab.results.summary import failed, groups, item_mean
+from llmlab.results.summary import groups, item_mean, unscored
 from llmlab.types import NAN
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def require(
         asked = [("rate", _rate(rows, level), rate)] if rate is not None else []
         asked += [("max_cost", _cost(rows, level), max_cost)] if max_cost is not None else []
         asked += [("max_seconds", _seconds(rows, level), max_seconds)] if max_seconds is not None else []
-        if failed(rows).any() or not asked:
+        if unscored(rows).any() or not asked:
             asked.append(("max_failed", _failures(rows, level), max_failed))
         lines += [{**head, **_line(what, found, limit, evidence)} for what, found, limit in asked]
     if not lines:
@@ -98,13 +98,13 @@ def _check(
 
 
 def _rate(rows: pd.DataFrame, level: float) -> stats.Estimate:
-    scored = rows[~failed(rows)]
+    scored = rows[~unscored(rows)]
     samples, scores, clusters = (scored[name].to_numpy() for name in ("sample", "score", "cluster"))
     return item_mean(samples, scores, clusters, level, (0.0, 1.0))
 
 
 def _failures(rows: pd.DataFrame, level: float) -> stats.Estimate:
-    return stats.wilson(int(failed(rows).sum()), len(rows), level)
+    return stats.wilson(int(unscored(rows).sum()), len(rows), level)
 
 
 def _cost(rows: pd.DataFrame, level: float) -> stats.Estimate:
@@ -170,7 +170,7 @@ def _examples(frame: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     said = []
     for model, benchmark in dict.fromkeys(zip(bad["model"], bad["benchmark"], strict=True)):
         rows = frame[(frame["model"] == model) & (frame["benchmark"] == benchmark)]
-        wrong = rows[failed(rows) | (rows["score"] < 1)]
+        wrong = rows[unscored(rows) | (rows["score"] < 1)]
         for row in records(wrong.head(_SHOWN)):
             found = row["error"] or row["text"] or "(empty)"
             why = f" ({_cut(row['explanation'])})" if row["explanation"] else ""

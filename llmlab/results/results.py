@@ -12,7 +12,7 @@ from llmlab.results import display
 from llmlab.results.cells import summary_cells
 from llmlab.results.comparison import Comparison, compare
 from llmlab.results.frame import GROUP, tidy
-from llmlab.results.summary import COUNTERS, failed, flags, metrics, summary, warnings
+from llmlab.results.summary import COUNTERS, flags, metrics, summary, unscored, warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +97,8 @@ class Results:
         Columns: n items with a score; score, the mean over items (repeats averaged first), in [0, 1]; low and high
         at `level`, clustered where the items have clusters; chance; low_if_all_wrong and high_if_all_right, the
         score had every lost answer been wrong or right; answers, the rows; truncated, empty, refused, unparsable,
-        shortened (the prompt lost its beginning) and failed, how many of them; cost in US dollars and per 1000 answers
-        (NaN: unpriced); seconds, the median.
+        shortened (the prompt lost its beginning), unjudged (no scorer, or nothing to judge by) and failed, how many of
+        them; cost in US dollars and per 1000 answers (NaN: unpriced); seconds, the median.
         """
         return summary(self.samples, level)
 
@@ -225,9 +225,10 @@ class Results:
     # -- answers ------------------------------------------------------------------------------------------
 
     def failures(self, kind: str | None = None) -> pd.DataFrame:
-        """Rows to look at, with a column `why`: failed, truncated, empty, refused, unparsable, shortened or wrong.
+        """Rows to look at, with a column `why`.
 
-        A row has the first of these that fits it; wrong is an answer that scored 0. `kind` gives one sort only.
+        That is failed, truncated, empty, refused, unparsable, shortened, unjudged or wrong; a row has the first of
+        these that fits it. Wrong is an answer that scored 0. `kind` gives one sort only.
         """
         return _failures(self.samples, kind)
 
@@ -373,7 +374,7 @@ def _failures(frame: pd.DataFrame, kind: str | None) -> pd.DataFrame:
     if kind is not None and kind not in sorts:
         raise UnknownName.among("kind of failure", kind, sorts)
     found = flags(frame)
-    found["wrong"] = ~failed(frame) & (frame["score"] == 0)
+    found["wrong"] = ~unscored(frame) & (frame["score"] == 0)
     why = found[sorts].idxmax(axis=1)
     rows = frame[found[sorts].any(axis=1)]
     rows = rows.assign(why=why[rows.index])

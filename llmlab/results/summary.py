@@ -15,7 +15,7 @@ from llmlab.types import NAN, was_shortened
 if TYPE_CHECKING:
     import pandas as pd
 
-COUNTERS = ("truncated", "empty", "refused", "unparsable", "shortened", "failed")
+COUNTERS = ("truncated", "empty", "refused", "unparsable", "shortened", "unjudged", "failed")
 NEEDED = (
     *("model", "benchmark", "benchmark_version", "protocol", "metric", "sample", "repeat", "cluster"),
     *("score", "chance", "cost", "seconds", "error", "parsed", "refused", "truncated", "empty", "notes"),
@@ -25,27 +25,31 @@ WARN_ABOVE = 0.02
 """Share of answers from which a counter is worth a warning."""
 
 
-def failed(frame: pd.DataFrame) -> pd.Series[bool]:
-    """Rows without a score: the call or the scorer failed, or a judge wrote nonsense. Counted, never scored."""
+def unscored(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows without a score: something failed, a judge wrote nonsense, or nothing judges. Counted, never scored."""
     return (frame["error"] != "") | frame["score"].isna()
 
 
 def flags(frame: pd.DataFrame) -> pd.DataFrame:
-    """The counters, row by row; a failed call counts as failed only, a verdict that says nothing as unparsable."""
+    """The counters, row by row; a failed call counts as failed only, a verdict that says nothing as unparsable.
+
+    An answer that nothing judges (no target, no scorer, an unknown price) is unjudged: it is whole, and has no score.
+    """
     import pandas as pd
 
-    answered = frame["error"] == ""
-    lost = failed(frame)
-    found: dict[str, pd.Series[bool]] = {name: frame[name] & ~lost for name in ("truncated", "empty", "refused")}
+    answered, lost = frame["error"] == "", unscored(frame)
     unparsable = ~frame["parsed"] & answered
-    found |= {"unparsable": unparsable, "shortened": frame["notes"].map(was_shortened).astype(bool) & ~lost}
-    found |= {"failed": lost & ~unparsable}
+    unjudged = lost & answered & ~unparsable
+    whole = ~lost | unjudged
+    found: dict[str, pd.Series[bool]] = {name: frame[name] & whole for name in ("truncated", "empty", "refused")}
+    found |= {"unparsable": unparsable, "shortened": frame["notes"].map(was_shortened).astype(bool) & whole}
+    found |= {"unjudged": unjudged, "failed": ~answered}
     return pd.DataFrame(found)
 
 
 def items(frame: pd.DataFrame) -> pd.DataFrame:
-    """One scored row per item: repeats are averaged first, failed ones left out."""
-    by_item = frame[~failed(frame)].groupby([*GROUP, "sample"], sort=False)
+    """One scored row per item: repeats are averaged first, those without a score left out."""
+    by_item = frame[~unscored(frame)].groupby([*GROUP, "sample"], sort=False)
     return by_item.agg(score=("score", "mean"), cluster=("cluster", "first")).reset_index()
 
 
@@ -167,7 +171,7 @@ def metrics(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     lines = []
     for key, rows in groups(frame):
-        samples, clusters, lost = (c.to_numpy() for c in (rows["sample"], rows["cluster"], failed(rows)))
+        samples, clusters, lost = (c.to_numpy() for c in (rows["sample"], rows["cluster"], unscored(rows)))
         for name in dict.fromkeys(name for found in rows["metrics"] for name in found):
             values = np.array([found.get(name, NAN) for found in rows["metrics"]], dtype=np.float64)
             known = ~np.isnan(values) & ~lost
@@ -185,7 +189,7 @@ def warnings(table: pd.DataFrame) -> list[str]:
         high = [name for name in COUNTERS if line[name] > WARN_ABOVE * line["answers"]]
         if high:
             counts = ", ".join(f"{line[name]} {_MEANING[name]}" for name in high)
-            lost = "" if high == ["refused"] else _consequence(line)
+            lost = "" if {"refused", "unjudged"}.issuperset(high) else _consequence(line)
             found.append(f"{line['model']} on {line['benchmark']}, of {line['answers']} answers: {counts}{lost}")
     return found
 
@@ -196,6 +200,7 @@ _MEANING = {
     "refused": "refused (which is scored as an answer)",
     "unparsable": "unreadable",
     "shortened": "to prompts that lost their beginning, being too long",
+    "unjudged": "not judged (they have no scorer, or lack what it needs)",
     "failed": "failed (which is not scored)",
 }
 

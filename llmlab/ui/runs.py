@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmlab.store import Store
 
-_VERDICTS = ("all", "failed", "truncated", "empty", "refused", "unparsable", "shortened", "wrong")
+_VERDICTS = ("all", "failed", "truncated", "empty", "refused", "unparsable", "shortened", "unjudged", "wrong")
 
 
 def runs(store: str | Store | None = None) -> w.VBox:

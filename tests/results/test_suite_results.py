@@ -81,7 +81,7 @@ def test_coverage_counts_items_by_tag_and_model_and_shows_gaps() -> None:
     assert cells["facts", "a"] == (2, 1) and cells["short", "a"] == (1, 1)
     assert cells["facts", "b"] == (1, 1) and cells["(no tag)", "b"] == (0, 0)
     assert found.gaps() == [("(no tag)", "b")]
-    assert found.matrix().loc["facts", "b"] == "1 of 1 [20.7, 100.0], 1 failed"
+    assert found.matrix().loc["facts", "b"] == "1 of 1 [20.7, 100.0], 1 without a score"
     assert "untested" in repr(found) and "untested" in found._repr_html_()
     assert found.plot().get_title(loc="left") == "1 of 6 cells untested"
 

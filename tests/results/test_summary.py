@@ -58,11 +58,12 @@ def test_counters_count_separately(row, failed):
                 row(sample="3", refused=True),
                 row(sample="4", parsed=False),
                 row(sample="6", notes="x; the prompt was too long: its first 9 tokens were cut off"),
+                row(sample="7", score=math.nan),
                 failed(sample="5", truncated=True, empty=True, parsed=False),
             ]
         )
     )
-    assert [line[name] for name in COUNTERS] == [1] * 6
+    assert [line[name] for name in COUNTERS] == [1] * 7
 
 
 def test_a_verdict_that_says_nothing_is_unparsable_and_has_no_score(row):
@@ -71,9 +72,13 @@ def test_a_verdict_that_says_nothing_is_unparsable_and_has_no_score(row):
     assert (line["low_if_all_wrong"], line["high_if_all_right"]) == (0.5, 1.0)
 
 
-def test_an_answer_that_could_not_be_judged_has_no_score(row):
-    line = only(Results([row(sample="1"), row(sample="2", score=math.nan)]))
-    assert (line["n"], line["score"], line["failed"]) == (1, 1.0, 1)
+def test_an_answer_that_nothing_judges_is_whole_and_has_no_score(row):
+    found = Results([row(sample="1"), row(sample="2", score=math.nan), row(sample="3", score=math.nan, truncated=True)])
+    line = only(found)
+    assert (line["n"], line["score"], line["unjudged"], line["failed"], line["truncated"]) == (1, 1.0, 2, 0, 1)
+    assert "2 not judged (they have no scorer, or lack what it needs)" in repr(found)
+    alone = Results([row(sample="1", score=math.nan)])
+    assert "1 not judged" in repr(alone) and "Had all" not in repr(alone), "no answer was lost"
 
 
 def test_repeats_are_averaged_per_item_first(row):
