@@ -4,15 +4,17 @@ python tests/benchmarks/local_speed.py --layers 30 --rows 16 --repeats 3
 
 The model has the shape of SmolLM2-135M (30 layers; fewer for a quick look) in float32, on one thread. Every way writes
 the same number of greedy tokens after the same prompts, in turns: one prompt after the other and all in a padded batch
-by `generate`, transformers' continuous batching, and ours. Prompts share most of their tokens, or none. Told are
-medians of tokens per CPU second, prompts read and tokens written apart; how many times faster the whole was than one by
-one and than the padded batch; and how many answers have the same tokens as one by one.
+by `generate`, transformers' continuous batching, ours, and llama.cpp where its package is (one after the other, from a
+float32 file and one of 8 bits; it keeps what a prompt shares with the one before). Prompts share most of their tokens,
+or none. Told are medians of tokens per CPU second, prompts read and tokens written apart; how many times faster the
+whole was than one by one and than the padded batch; and how many answers have the same tokens as one by one.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import statistics
 import tempfile
 import time
@@ -92,6 +94,24 @@ def one_by_one(model: Any) -> Way:
     return lambda asked, new: [row for ids in asked for row in batch([ids], new)]
 
 
+def llama_cpp(model: TransformersModel, folder: Path, dtype: str) -> Way:
+    from llama_cpp import Llama
+
+    from llmlab.finetune.gguf import write as write_gguf
+
+    file = write_gguf(model, folder / f"{dtype}.gguf", dtype)
+    llama = Llama(str(file), n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False)
+
+    def write(asked: Ids, new: int) -> Ids:
+        found = []
+        for ids in asked:
+            tokens = llama.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0)
+            found.append([token for token, _ in zip(tokens, range(new), strict=False)])
+        return found
+
+    return write
+
+
 def measure(ways: dict[str, Way], ask: Callable[[int], Ids], new: int, repeats: int) -> None:
     asked = ask(0)
     read, written = sum(map(len, asked)), len(asked) * (new - 1)
@@ -138,6 +158,9 @@ def main() -> None:
                 f"{given.rows} prompts, {shared} tokens in common, {sum(map(len, ask(0))) / given.rows:.0f} on average"
             )
             ways = {"one by one": one_by_one(plain), "padded": padded(plain), "continuous": continuous(plain)}
+            if importlib.util.find_spec("llama_cpp"):
+                kinds = {"llama.cpp": "float32", "llama.cpp q8": "q8_0"}
+                ways |= {name: llama_cpp(local, Path(folder), kind) for name, kind in kinds.items()}
             measure(ways | {"ours": ours(local)}, ask, given.new, given.repeats)
 
 
