@@ -125,6 +125,10 @@ def load(
         )
     if not quantize:
         model.to(where)
+    elif quantize == "int8":
+        from llmlab.models.local.int8 import by_row
+
+        by_row(model)
     model.eval().requires_grad_(False)
     return in_memory(model, tokenizer, where, kind, quantize)
 

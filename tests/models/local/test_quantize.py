@@ -7,6 +7,7 @@ import torch
 
 from llmlab.errors import DataError, MissingPackage, UnknownName
 from llmlab.models.local import room
+from llmlab.models.local.int8 import by_row
 from llmlab.models.local.quantize import BYTES, FORMATS, settings
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.models.registry import model
@@ -44,6 +45,33 @@ def test_every_family_in_four_bits_scores_as_transformers_does(folder, family):
         logprobs = loaded.model(torch.tensor([pair.input])).logits[0].log_softmax(-1)[-len(pair.continuation) :]
     expected = float(logprobs.gather(1, torch.tensor(pair.continuation)[:, None]).sum())
     assert lm.logprob(*QUERY)[0].logprob == pytest.approx(expected, abs=2e-3)
+
+
+def test_what_is_in_the_batch_moves_no_log_likelihood_in_int8():
+    lm = model("micro/base", quantize="int8")
+    places = ("The baker sells", "The river runs past the", "Tom has 3 apples and buys 4 more. Tom has", "A red")
+    queries = [(place, [" bread", " the old mill", " seven"]) for place in places]
+    alone = []
+    for query in queries:
+        lm.close()  # no prefixes of the call before
+        alone += [one.logprob for one in lm.logprob(*query)]
+    lm.close()
+    together = [one.logprob for found in lm.logprob_batch(queries) for one in found]
+    assert together == pytest.approx(alone, abs=1e-3)
+
+
+def test_a_row_in_int8_is_the_published_product_of_that_row_alone():
+    import bitsandbytes as bnb
+
+    published, x = bnb.nn.Linear8bitLt(32, 16, has_fp16_weights=False, threshold=6.0), torch.randn(5, 32)
+    published.weight = bnb.nn.Int8Params(torch.randn(16, 32), requires_grad=False, has_fp16_weights=False)
+    published.to("cpu").eval().requires_grad_(False)
+    x[0, 3], x[2, 7], x[4] = 40, -9, 0
+    rows = torch.cat([published(row[None]) for row in x])
+    assert not torch.allclose(published(x), rows, atol=1e-4)
+    by_row(published)
+    assert torch.allclose(published(x), rows, atol=1e-4)
+    assert published(x[None]).shape == (1, 5, 16)
 
 
 def test_answers_are_not_shared_with_the_full_model(quantised, lm):
