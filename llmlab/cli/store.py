@@ -63,13 +63,19 @@ def prune(
 
     from llmlab.evaluation.evaluate import opened
     from llmlab.monitor.retention import forgettable
+    from llmlab.store import compaction
     from llmlab.store.pruning import prune as forget
 
     with opened(store) as source:
         doomed = forgettable(source, older_than, watch, keep)
         # answers of no run (judges, calls outside of runs) have no watch
         before = datetime.now(UTC) - timedelta(days=older_than) if older_than is not None and watch is None else None
-        typer.echo(repr(forget(source, doomed, before, dry=not yes, compact=compact)))
+        typer.echo(repr(forget(source, doomed, before, dry=not yes, compact=False)))
+        if yes and compact:
+            if wait := compaction.standstill(source):
+                said = f"giving the space back, this once by writing the file anew: others wait for about {wait:.0f} s"
+                typer.echo(said, err=True)
+            compaction.compact(source)
     if not yes:
         typer.echo("nothing was changed; add --yes to do it", err=True)
 

@@ -84,6 +84,8 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     # readers and the writer do not wait for each other, and a commit survives the end of the process
     if cursor.execute("pragma journal_mode").fetchone()[0] not in ("wal", "memory"):
+        # of a new file: what prune frees can be given back piece by piece; the next line writes the file
+        cursor.execute("pragma auto_vacuum=incremental")
         cursor.execute("pragma journal_mode=wal")
     cursor.execute("pragma synchronous=normal")
     cursor.close()

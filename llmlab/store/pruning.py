@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -30,6 +29,7 @@ from sqlalchemy import (
 )
 
 from llmlab.errors import StoreError
+from llmlab.store import compaction
 from llmlab.store.codec import from_text, to_text
 from llmlab.store.spending import IMPUTED
 from llmlab.store.statements import PRUNING
@@ -38,8 +38,6 @@ from llmlab.store.tables import answers, prompts, rows, runs
 
 _SIZE = 5_000
 """Rows, answers or prompts that go at once: some tenths of a second, in which SQLite lets nobody else write."""
-_PAUSE = 0.12
-"""Seconds before each piece: who waits for SQLite tries again every tenth of a second."""
 _IDS = 900
 
 # temporary: ids by the thousand are too many for an IN (...)
@@ -104,8 +102,7 @@ def prune(
         doomed: ids of runs.
         answers_before: answers that belong to no run go when they are older than this; None keeps them.
         dry: only count.
-        compact: give the space back to the disk, which takes as much free space as the store has left. Others wait
-            meanwhile.
+        compact: give the space back to the disk, by `compaction.compact`.
 
     Raises:
         StoreError: for a run that is not there, with nothing forgotten; when the disk is full.
@@ -119,7 +116,7 @@ def prune(
     for piece in _pieces(store, ids, answers_before):
         found = found + piece
     if compact:
-        _compact(store)
+        compaction.compact(store)
     return found
 
 
@@ -192,7 +189,7 @@ def _pieces(store: Store, ids: Sequence[str], before: datetime | None) -> Iterat
 def _piece(store: Store) -> Iterator[Connection]:
     """A transaction that forgets. Other programs see that there was one, and rely on nothing that they stored."""
     if store._sqlite:
-        time.sleep(_PAUSE)
+        time.sleep(compaction.PAUSE)
     with store._writing() as connection:
         # first: on Postgres, this waits for those who save rows, and makes others wait
         store.documents.change_in(connection, PRUNING, "", lambda old: {"n": (old or {"n": 0})["n"] + 1})
@@ -247,24 +244,3 @@ def _forget_prompts(store: Store) -> Pruned:
         some = _unused(true()).limit(_SIZE)
         count = connection.execute(delete(prompts).where(prompts.c.hash.in_(some))).rowcount
     return Pruned(0, 0, 0, count, 0.0, dry=False)
-
-
-def _compact(store: Store) -> None:
-    """Not through the store's own connections: VACUUM cannot run inside a transaction."""
-    raw = store._engine.raw_connection()
-    driver: Any = raw.driver_connection
-    try:
-        if store._sqlite:
-            driver.execute("vacuum")
-            driver.execute("pragma wal_checkpoint(truncate)")
-        else:
-            driver.autocommit = True
-            driver.execute("vacuum analyze")
-            driver.autocommit = False
-    except store._engine.dialect.dbapi.Error as error:  # type: ignore[union-attr]  # every dialect here has its module
-        raise StoreError(
-            f"all was forgotten, but the space was not given back to the disk ({error}). When nobody else writes and "
-            "there is as much free space as the store holds, prune by the same rule again"
-        ) from error
-    finally:
-        raw.close()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from typer.testing import CliRunner
 
 from llmlab.errors import StoreError
-from llmlab.store import Store, pruning, upkeep
-from llmlab.store.pruning import _compact, prune
+from llmlab.store import Store, compaction, pruning, upkeep
+from llmlab.store.compaction import compact, standstill
+from llmlab.store.pruning import prune
 from tests.store.rows import answer, row
 
 NOW = datetime.now(UTC)
@@ -194,7 +198,7 @@ def test_what_was_interrupted_is_whole_and_goes_on(store: Store, monkeypatch: py
 
 def test_another_program_writes_between_the_pieces(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pruning, "_SIZE", 5)
-    monkeypatch.setattr(pruning, "_PAUSE", 0.0)
+    monkeypatch.setattr(compaction, "PAUSE", 0.0)
     with Store(store.url, timeout=0.1) as other:
         doomed = long_run(other, "doomed", 20)
         night = other.start_run({}, name="night")
@@ -208,19 +212,72 @@ def test_another_program_writes_between_the_pieces(store: Store, monkeypatch: py
     assert upkeep.check(store.url).ok
 
 
-def test_space_is_given_back(store: Store, tmp_path: Path):
+def emptied(store: Store) -> None:
+    """With over a MiB of free space."""
+    prune(store, [large(store)], dry=False, compact=False)
+
+
+def large(store: Store) -> str:
     run = store.start_run({})
     store.save_answers([answer(f"k{i}", "x" * 4000) for i in range(300)])
     store.save_rows([row(run, f"s{i}", text="x" * 4000, answer_key=f"k{i}") for i in range(300)])
-    prune(store, [run], dry=False)
-    assert (tmp_path / "runs.db").stat().st_size < 200_000
+    store.finish_run(run)
+    return run
+
+
+def size(store: Store) -> int:
+    """Bytes, those that are not yet in the file too."""
+    with store._reading() as connection:
+        return connection.exec_driver_sql("pragma page_count").scalar_one() * 4096
+
+
+def test_space_is_given_back_while_others_write(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compaction, "_PAGES", 5)
+    monkeypatch.setattr(compaction, "PAUSE", 0.02)
+    emptied(store)
+    assert size(store) > 1_000_000
+    assert standstill(store) == 0
+    written, done = [], threading.Event()
+
+    def write() -> None:
+        with Store(store.url, timeout=1.0) as other:
+            while not done.wait(0.01):
+                other.documents.put("note", "written", {})
+                written.append(size(other))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    compact(store)
+    done.set()
+    writer.join()
+    assert size(store) < 200_000
+    assert Path(store.url.removeprefix("sqlite:///")).stat().st_size < 200_000
+    assert len(set(written)) > 20  # of some 60 pieces
+    assert upkeep.check(store.url).findings == ()
+
+
+def test_file_of_an_older_version_is_written_anew_once_after_a_warning(store: Store):
+    from llmlab.cli.app import app
+
+    with contextlib.closing(sqlite3.connect(store.url.removeprefix("sqlite:///"))) as older:
+        older.executescript("pragma auto_vacuum=none; vacuum")
+    said = []
+    for seconds in (True, False):
+        large(store)
+        assert (standstill(store) > 0) == seconds
+        said.append(CliRunner().invoke(app, ["store", "prune", "--older-than", "0", "--yes", "--store", store.url]))
+        assert size(store) < 200_000
+    assert "by writing the file anew: others wait for about" in said[0].output
+    assert "anew" not in said[1].output
+    assert all(one.output.startswith("1 runs, 300 rows") for one in said)
 
 
 def test_compaction_that_cannot_be_says_that_all_was_forgotten(tmp_path: Path):
     with Store(f"sqlite:///{tmp_path / 'runs.db'}", timeout=0.1) as store:
+        emptied(store)
         writer = sqlite3.connect(tmp_path / "runs.db", isolation_level=None)
         writer.execute("begin immediate")
         with pytest.raises(StoreError, match=r"all was forgotten, but the space was not given back .*locked"):
-            _compact(store)
+            compact(store)
         writer.close()
-        _compact(store)
+        compact(store)
