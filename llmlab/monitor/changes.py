@@ -67,8 +67,9 @@ def changes(rounds: Sequence[Round], items: Mapping[str, Items], alpha: float = 
     `ruptures`); the interval is a percentile bootstrap that draws items.
     """
     found = []
+    by_key = [(r, {s.key: s for s in r.series}) for r in rounds]
     for series in rounds[-1].series if rounds else ():
-        having = [(r, s) for r in rounds if (s := r.find(series.key)) is not None and alike(s, series)]
+        having = [(r, s) for r, of in by_key if (s := of.get(series.key)) is not None and alike(s, series)]
         if len(having) < 2 * _LEAST:
             continue
         where, _ = common([s for _, s in having], items)

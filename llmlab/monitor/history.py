@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmlab import stats
@@ -43,9 +44,12 @@ class History:
         at is in UTC; score is in [0, 1] with its 95 % interval low and high (over items, one round); cost in US
         dollars, NaN when unpriced; seconds is the median; truncated, refused, unparsable and failed are shares.
         """
+        return self._lines(self.rounds)
+
+    def _lines(self, rounds: Sequence[Round]) -> pd.DataFrame:
         import pandas as pd
 
-        lines = [[*_line(r, s, self._items[s.items])] for r in self.rounds for s in r.series]
+        lines = [_line(r, s, self._items[s.items]) for r in rounds for s in r.series]
         made = pd.DataFrame(lines, columns=_COLUMNS)
         made["at"] = pd.to_datetime(made["at"], utc=True)
         return made
@@ -58,12 +62,20 @@ class History:
     @property
     def models(self) -> list[str]:
         """Labels, in the order of the rounds."""
-        return list(dict.fromkeys(self.frame["model"]))
+        return list(dict.fromkeys(s.model for r in self.rounds for s in r.series))
 
     @property
     def benchmarks(self) -> list[str]:
         """Names, in the order of the rounds."""
-        return list(dict.fromkeys(self.frame["benchmark"]))
+        return list(dict.fromkeys(s.benchmark for r in self.rounds for s in r.series))
+
+    def only(self, models: Collection[str], benchmarks: Collection[str]) -> History:
+        """The part of some models and benchmarks."""
+        rounds = [
+            replace(r, series=tuple(s for s in r.series if s.model in models and s.benchmark in benchmarks))
+            for r in self.rounds
+        ]
+        return History(self.name, rounds, self._items, self.baseline)
 
     def plot(self, value: str = "score", benchmark: str | None = None, title: str | None = None) -> Axes | Figure:
         """The trend of "score", "cost_per_1000" or "seconds"; several benchmarks stand above each other.
@@ -101,7 +113,7 @@ class History:
         return len(self.rounds)
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        latest = self.frame[self.frame["round"] == self.rounds[-1].slot] if self.rounds else self.frame
+        latest = self._lines(self.rounds[-1:])
         headers = ["model", "benchmark", "n", "score", "95 % interval", "cost", "seconds"]
         rows = [
             [

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 _SPANS = (("the newest 90", 90), ("the newest 365", 365), ("all", None))
+_LINES = 8
+"""Models that are drawn: more can hardly be told apart."""
 _NOTHING = pieces.paragraph(
     "Nothing is watched yet. In a terminal, `llmlab monitor run -m MODEL -b BENCHMARK -n 200` makes a first round, and "
     "`llmlab monitor schedule '0 6 * * *' --install` one every morning.",
@@ -27,7 +29,7 @@ _NOTHING = pieces.paragraph(
 def monitor(store: str | Store | None = None) -> w.VBox:
     """Trends with intervals and change points of a watch, and its open alerts with a button to acknowledge each.
 
-    The newest 90 rounds are shown, or as many as one chooses.
+    The newest 90 rounds are shown, or as many as one chooses, and the trends of one benchmark at a time.
 
     Args:
         store: a Store or its SQLAlchemy URL; None is the default store.
@@ -35,7 +37,9 @@ def monitor(store: str | Store | None = None) -> w.VBox:
     watch = pieces.field(w.Dropdown, "Watch", options=[])
     span = pieces.field(w.Dropdown, "Rounds", options=_SPANS)
     person = pieces.field(w.Text, "Your name", placeholder="noted when you acknowledge")
-    notice, heading, alerts, trend = w.HTML(), w.HTML(), w.VBox(), w.HTML()
+    benchmark = pieces.field(w.Dropdown, "Drawn", options=[])
+    notice, heading, alerts, trend, picture = w.HTML(), w.HTML(), w.VBox(), w.HTML(), w.HTML()
+    held: list[History] = []
 
     def listed() -> None:
         with pieces.said(notice), pieces.reading(store) as source:
@@ -45,7 +49,7 @@ def monitor(store: str | Store | None = None) -> w.VBox:
     def draw(_: object = None) -> None:
         if watch.value is None:
             heading.value, alerts.children = "", ()
-            trend.value = _NOTHING
+            trend.value, picture.value, benchmark.layout.display = _NOTHING, "", "none"
             return
         heading.value = "<h3>Alerts</h3>"
         with pieces.said(notice), pieces.reading(store) as source:
@@ -54,7 +58,17 @@ def monitor(store: str | Store | None = None) -> w.VBox:
 
             known = [alert for alert in every(source, watch.value) if alert.state != "resolved"]
             alerts.children = tuple(line(alert) for alert in known) or (pieces.text("No open alerts.", "good"),)
-            trend.value = _trend(opened(name=watch.value, store=source).history(span.value), span.value)
+            history = opened(name=watch.value, store=source).history(span.value)
+            held[:] = [history]
+            trend.value = _trend(history, span.value)
+            benchmark.layout.display = "" if len(history.benchmarks) > 1 else "none"
+            before = benchmark.value
+            pieces.offer(benchmark, history.benchmarks, _moved_first(history))
+            if benchmark.value == before:  # else it was drawn by that
+                draw_one()
+
+    def draw_one(_: object = None) -> None:
+        picture.value = _drawn(held[0], benchmark.value) if held and benchmark.value else ""
 
     def line(alert: Alert) -> w.Widget:
         words = pieces.text(str(alert), "bad" if alert.state == "open" else "muted")
@@ -71,10 +85,12 @@ def monitor(store: str | Store | None = None) -> w.VBox:
             acknowledge(source, watch.value, alert, by=person.value.strip())
         draw()
 
+    benchmark.observe(draw_one, "value")
     refresh = pieces.refreshed(listed)
     for field in (watch, span):
         field.observe(draw, "value")
-    return pieces.panel("Monitor", pieces.row(watch, span, person, refresh), notice, heading, alerts, trend)
+    fields = pieces.row(watch, span, person, refresh)
+    return pieces.panel("Monitor", fields, notice, heading, alerts, trend, pieces.row(benchmark), picture)
 
 
 def _trend(history: History, last: int | None) -> str:
@@ -82,7 +98,26 @@ def _trend(history: History, last: int | None) -> str:
     head = f"<h3>{newest}{pieces.escaped(display.count(len(history), 'round'))}</h3>"
     if not len(history):
         return head + pieces.paragraph("No round was made yet; `llmlab monitor run` makes one.", "muted")
-    return head + history._repr_html_() + _picture(history)
+    return head + history._repr_html_()
+
+
+def _moved_first(history: History) -> str | None:
+    """The benchmark on which a level moved furthest."""
+    furthest = max(history.changes, key=lambda change: abs(change.difference), default=None)
+    return furthest.benchmark if furthest else None
+
+
+def _drawn(history: History, benchmark: str) -> str:
+    """HTML of the trends on a benchmark: of all models, or of those whose level moved furthest and then of others."""
+    moved = sorted(history.changes, key=lambda change: -abs(change.difference))
+    here = history.only(history.models, [benchmark]).models
+    models = list(dict.fromkeys([*(c.model for c in moved if c.benchmark == benchmark), *here]))[:_LINES]
+    left_out = (
+        f"Drawn: {len(models)} of {len(here)} models, those whose level moved first. "
+        f"All of them: lab.monitor(name={history.name!r}).history().plot(benchmark={benchmark!r})."
+    )
+    said = pieces.paragraph(left_out, "muted") if len(models) < len(here) else ""
+    return _picture(history.only(models, [benchmark])) + said
 
 
 def _picture(history: History) -> str:

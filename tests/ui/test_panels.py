@@ -212,6 +212,26 @@ def test_the_newest_rounds_of_a_watch_are_shown_or_all(empty: str) -> None:
     assert "<h3>The newest 2 rounds" in words(panel)
 
 
+def test_one_benchmark_of_a_large_watch_is_drawn_at_a_time_and_what_is_left_out_is_said(empty: str) -> None:
+    from llmlab.models.scripted import Scripted
+    from llmlab.monitor.watch import monitor as watched
+
+    models = {f"m{i}": Scripted("B", f"scripted/m{i}") for i in range(9)}
+    benchmarks = ["micro/arc", "micro/gsm8k"]
+    watched(models, benchmarks, 2, store=lab.Store(empty), name="night", canary=False).run()
+    panel = lab.ui.monitor(lab.Store(empty))
+    drawn = named(panel, "Drawn")
+    assert (list(drawn.options), drawn.value, drawn.layout.display) == (benchmarks, "micro/arc", "")
+    assert words(panel).count("data:image/png") == 1
+    assert "Drawn: 8 of 9 models" in words(panel)
+    first = words(panel)
+    drawn.value = "micro/gsm8k"
+    assert "plot(benchmark=&#x27;micro/gsm8k&#x27;)" in words(panel) != first
+    history = lab.monitor(name="night", store=lab.Store(empty)).history()
+    part = history.only(["m3"], ["micro/arc"])
+    assert (part.models, part.benchmarks, len(part.frame), len(history.frame)) == (["m3"], ["micro/arc"], 1, 18)
+
+
 def test_a_panel_is_drawn_once_for_a_page_just_opened_and_again_where_it_may_be_old() -> None:
     draws: list[float] = []
     button, shown = pieces.refreshed(lambda: draws.append(time.monotonic())).children
