@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llmlab import stats
 from llmlab.monitor.items import Items
 from llmlab.monitor.readings import Side, alike, common, drop_p
-from llmlab.monitor.rounds import Floats, Round
+from llmlab.monitor.rounds import Floats, Round, Series
 
 _LEAST = 2
 """Rounds on each side of a change."""
@@ -67,20 +67,49 @@ def changes(rounds: Sequence[Round], items: Mapping[str, Items], alpha: float = 
     `ruptures`); the interval is a percentile bootstrap that draws items.
     """
     found = []
-    by_key = [(r, {s.key: s for s in r.series}) for r in rounds]
+    by_key = [{s.key: s for s in r.series} for r in rounds]
     for series in rounds[-1].series if rounds else ():
-        having = [(r, s) for r, of in by_key if (s := of.get(series.key)) is not None and alike(s, series)]
-        if len(having) < 2 * _LEAST:
-            continue
-        where, _ = common([s for _, s in having], items)
-        scores = np.stack([s.scores[w] for (_, s), w in zip(having, where, strict=True)])
-        asked = np.stack([s.numbers["asked"][w] for (_, s), w in zip(having, where, strict=True)])
-        kept = ~np.isnan(scores).any(axis=0)
-        if kept.any():
-            dates = [r.at for r, _ in having]
-            rng = np.random.default_rng(seed)
-            found += _changes(series.key, dates, scores[:, kept], asked[:, kept], alpha, rng)
+        places, scores, asked = _grid([of.get(series.key) for of in by_key], series, items)
+        if len(places) >= 2 * _LEAST and scores.size:
+            dates = [rounds[place].at for place in places]
+            found += _changes(series.key, dates, scores, asked, alpha, np.random.default_rng(seed))
     return found
+
+
+def fell(rounds: Sequence[Round], key: tuple[str, str], items: Mapping[str, Items]) -> int | None:
+    """Where the first round is after the latest fall of a series; None when it never fell.
+
+    It is proposed as in `changes`, and not tested: this dates a fall that was shown otherwise.
+    """
+    series = rounds[-1].find(key)
+    if series is None:
+        return None
+    places, scores, _ = _grid([r.find(key) for r in rounds], series, items)
+    if len(places) < 2 or not scores.size:
+        return None
+    bounds = [0, *_proposed(scores, 1), len(scores)]
+    levels = [float(scores[a:b].mean()) for a, b in itertools.pairwise(bounds)]
+    steps = [b - a for a, b in itertools.pairwise(levels)]
+    while steps and steps[-1] >= 0:
+        steps.pop()
+    if not steps:
+        return None
+    # noise may break one fall into several: of those in a row the largest counts
+    lead = next((i for i in reversed(range(len(steps))) if steps[i] >= 0), -1) + 1
+    largest = min(range(lead, len(steps)), key=lambda i: steps[i])
+    return places[bounds[largest + 1]]
+
+
+def _grid(
+    rounds: Sequence[Series | None], series: Series, items: Mapping[str, Items]
+) -> tuple[list[int], Floats, Floats]:
+    """Places of the rounds that measured a series as the last one does; (rounds, items) scores, and how often asked."""
+    having = [(i, s) for i, s in enumerate(rounds) if s is not None and alike(s, series)]
+    where, _ = common([s for _, s in having], items)
+    scores = np.stack([s.scores[w] for (_, s), w in zip(having, where, strict=True)])
+    asked = np.stack([s.numbers["asked"][w] for (_, s), w in zip(having, where, strict=True)])
+    kept = ~np.isnan(scores).any(axis=0)
+    return [i for i, _ in having], scores[:, kept], asked[:, kept]
 
 
 def _changes(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from llmlab.monitor import canary, sunset
 from llmlab.monitor.causes import Causes, causes
+from llmlab.monitor.changes import fell
 from llmlab.monitor.config import CORRECTIONS
 from llmlab.monitor.items import Items
 from llmlab.monitor.readings import Reading, Reference, readings
@@ -43,7 +45,7 @@ class Finding:
         text: in one sentence, with numbers.
         causes: what is known of why.
         first: slot of the first round that it is about.
-        before: slot of the last round that it is compared with, "" when with none.
+        before: slot of the last round before it began, "" when there is none: causes and flipped items are since then.
     """
 
     kind: str
@@ -144,7 +146,7 @@ def check(
     before = {s.key: min(reference.since.get(s.key, last), last) for s in now.series}
     found = [
         *_silent(now),
-        *_scores(read, rounds, before, settings),
+        *_scores(read, rounds, before, settings, functools.partial(_fell, rounds, reference.start, items)),
         *_others(read, rounds, before, settings),
         *_changes(rounds),
         *_endings(models, settings, now.at),
@@ -168,8 +170,18 @@ def _silent(now: Round) -> Iterable[Finding]:
         yield Finding("silent", "alarm", model, "", text, first=now.slot)
 
 
+def _fell(rounds: Sequence[Round], start: int, items: Mapping[str, Items], key: tuple[str, str]) -> int:
+    """Where the first round is after the latest fall: it may take several rounds until a fall is shown."""
+    found = fell(rounds[start:], key, items)
+    return len(rounds) - 1 if found is None else start + found
+
+
 def _scores(
-    read: Sequence[Reading], rounds: Sequence[Round], before: Mapping[Any, int], settings: Settings
+    read: Sequence[Reading],
+    rounds: Sequence[Round],
+    before: Mapping[Any, int],
+    settings: Settings,
+    fell_at: Callable[[tuple[str, str]], int],
 ) -> Iterable[Finding]:
     for key in dict.fromkeys((r.model, r.benchmark) for r in read):
         scores = [r for r in read if (r.model, r.benchmark, r.what) == (*key, "score")]
@@ -178,7 +190,7 @@ def _scores(
             continue
         worst = min(shown, key=lambda r: (r.difference > -settings.drop, r.rounds[0], r.p))
         level: Level = "alarm" if worst.difference <= -settings.drop else "warning"
-        yield _finding("score", level, worst, _score_text(worst, read, settings), rounds, before)
+        yield _finding("score", level, worst, _score_text(worst, read, settings), rounds, before, fell_at(key))
 
 
 def _over(r: Reading, scores: Sequence[Reading]) -> bool:
@@ -244,11 +256,13 @@ def _finding(
     text: str,
     rounds: Sequence[Round],
     before: Mapping[Any, int],
+    began: int | None = None,
 ) -> Finding:
     key = r.model, r.benchmark
     first = r.first or rounds[-1].slot
     place = next(i for i, one in enumerate(rounds) if one.slot == first)
-    earlier = last_before(rounds, key, min(place, before[key]))
+    # causes are looked for, and items compared, from the last round before it began
+    earlier = last_before(rounds, key, min(place, before[key], place if began is None else began))
     if earlier is None:
         return Finding(kind, level, *key, text, first=first)
     known = causes(rounds[earlier], rounds[earlier + 1 :], key)

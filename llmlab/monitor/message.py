@@ -28,18 +28,18 @@ def write(watch: Watch, alert: Alert, check: Check, news: str) -> dict[str, Any]
     parts = [f"{'Resolved: ' * (news == 'resolved')}{visible(alert.text)}."]
     parts += [f"**Why:** {alert.verdict}"] if alert.verdict and news != "resolved" else []
     parts += ["\n".join(f"- {visible(cause)}" for cause in alert.causes)] if alert.causes and news != "resolved" else []
-    parts += _flipped(flipped)
+    parts += _flipped(flipped, finding.before if finding is not None else "")
     parts += [f"Round {check.round.slot}, first seen {alert.first or alert.opened}, alert `{alert.id}`."]
     if news != "resolved":
         parts += [f"Acknowledge with `llmlab monitor ack {alert.id} --name {watch.name}`."]
     return {"title": title, "text": "\n\n".join(parts), "level": news, "plot": _plot(watch, alert)}
 
 
-def _flipped(flipped: list[Flip]) -> list[str]:
+def _flipped(flipped: list[Flip], since: str) -> list[str]:
     if not flipped:
         return []
     worse = sum(f.worse for f in flipped)
-    head = f"**Flipped:** {count(worse, 'item')} got worse, {len(flipped) - worse} better."
+    head = f"**Flipped** since the round {since}: {count(worse, 'item')} got worse, {len(flipped) - worse} better."
     return [head, *(_item(f) for f in flipped[:_FLIPS])]
 
 

@@ -15,6 +15,7 @@ import pytest
 import llmlab as lab
 from llmlab.errors import BadRequest, DataError, StoreError, UnknownName
 from llmlab.models.scripted import Scripted
+from llmlab.monitor.flips import of_finding
 from llmlab.monitor.rounds import Round, Series
 from llmlab.monitor.slots import KIND
 from llmlab.store import Store
@@ -260,6 +261,23 @@ def test_canary_tells_that_the_provider_changed_the_model(store):
     assert score.causes.provider[0].startswith("8 of 8 canary answers changed")
     assert "The provider changed the model" in score.causes.verdict
     assert {f.kind for f in found.findings} == {"score", "provider"}
+
+
+def test_fall_that_is_shown_late_is_told_with_what_changed_when_it_began(store):
+    answering = Answering(right=0.9)
+    watch = watching(store, answering)
+    for at in nights(8):
+        watch.run(at)
+    answering.right, answering.canary = 0.6, "brand new"
+    found = [watch.run(at) for at in nights(6, START + timedelta(days=8))]
+    told = [next((f for f in check.findings if f.kind == "score"), None) for check in found]
+    late = next(i for i, score in enumerate(told) if score is not None)
+    assert late > 0 and [f.kind for f in found[0].findings] == ["provider"], "the change was told the night it came"
+    for score in filter(None, told):
+        assert score.before == watch.rounds()[7].slot
+        assert "The provider changed the model" in score.causes.verdict
+    worse = [flip.worse for flip in of_finding(watch, told[late], found[late].round.slot)]
+    assert sum(worse) > 2 * (len(worse) - sum(worse)), "items are compared with the last round before the fall"
 
 
 def test_canary_that_is_quiet_says_so(store):
