@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from bitsandbytes.nn import Linear8bitLt
+from bitsandbytes.nn.modules import Linear8bitLt
 from torch import Tensor, nn
 
 
-class RowwiseInt8(Linear8bitLt):  # type: ignore[misc]  # not typed
+class RowwiseInt8(Linear8bitLt):
     """A product in 8 bits, outliers in 16 (Dettmers et al., 2022, https://arxiv.org/abs/2208.07339).
 
     bitsandbytes keeps a column in 16 bits for a whole batch as soon as one row has an outlier there, which moves the
@@ -21,10 +21,11 @@ class RowwiseInt8(Linear8bitLt):  # type: ignore[misc]  # not typed
         if self.training or x.numel() == 0 or (torch.is_grad_enabled() and x.requires_grad):
             found: Tensor = super().forward(x)  # which has gradients
             return found
-        if self.weight.CB is not None:
-            self.init_8bit_state()
+        layer: Any = self  # bitsandbytes' own attributes are not typed
+        if layer.weight.CB is not None:
+            layer.init_8bit_state()
         ops: Any = torch.ops.bitsandbytes
-        weight, scales = self.state.CB, self.state.SCB
+        weight, scales = layer.state.CB, layer.state.SCB
         rows = x.reshape(-1, x.shape[-1])
         half = rows.to(torch.float16)
         outliers = half.abs() >= self.state.threshold
