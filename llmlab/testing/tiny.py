@@ -38,6 +38,10 @@ _SHAPE = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
+_STATES = {
+    "vocab_size": 400, "hidden_size": 64, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.3,
+    "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
+}  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": _SHAPE,
     "gpt2": {
@@ -66,10 +70,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
     },
     # no attention at all
-    "mamba": {
-        "vocab_size": 400, "hidden_size": 64, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.3,
-        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
-    },
+    "mamba": _STATES,
+    "falcon_mamba": _STATES,
 }  # fmt: skip
 
 

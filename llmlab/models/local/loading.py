@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.errors import DataError, LabError, ProviderError, UnknownName
 from llmlab.models.local.headers import header
 from llmlab.models.local.quantize import settings as quantize_settings
+from llmlab.models.local.quantize import settle
 from llmlab.models.local.room import check_room, weights_bytes
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def load(
     where = device_of(device)
     kind: torch.dtype = getattr(torch, dtype_name(dtype, device))
     own: dict[str, Any] = {"gguf_file": file} if file else {}
-    packed = quantize_settings(quantize, where, kind, source) if quantize else {}
+    packed = quantize_settings(quantize, where, kind, source, _family(folder)) if quantize else {}
     for weights in () if file else sorted(folder.glob("*.safetensors")):
         header(weights)
     check_room(weights_bytes(folder, kind.itemsize, quantize, file), where, source, quantize)
@@ -125,10 +127,8 @@ def load(
         )
     if not quantize:
         model.to(where)
-    elif quantize == "int8":
-        from llmlab.models.local.int8 import by_row
-
-        by_row(model)
+    else:
+        settle(model)
     model.eval().requires_grad_(False)
     return in_memory(model, tokenizer, where, kind, quantize)
 
@@ -141,6 +141,11 @@ def in_memory(
     return Loaded(
         model, tokenizer, device, dtype, _context(config, tokenizer), _window(config), quantize, _turn(config)
     )
+
+
+def _family(folder: Path) -> str | None:
+    found: str | None = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,10 @@ BYTES = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "fp4": 0.5 + 1 / 64 
 https://arxiv.org/abs/2208.07339; nf4 and fp4 with doubly quantised scales: 2023, https://arxiv.org/abs/2305.14314)."""
 FORMATS = tuple(BYTES)
 
+# the recurrence of these reads a layer's weights without calling it; naming a layer takes the place of transformers' own
+# choice, which is the head
+_READ_ELSEWHERE = {kind: ["lm_head", "dt_proj"] for kind in ("mamba", "falcon_mamba", "jamba")}
+
 
 def check_name(quantize: str | None) -> None:
     """Make sure that a format is known; imports nothing heavy.
@@ -32,8 +36,17 @@ def check_name(quantize: str | None) -> None:
         )
 
 
-def settings(quantize: str, device: torch.device, dtype: torch.dtype, name: str) -> dict[str, Any]:
+def settings(
+    quantize: str, device: torch.device, dtype: torch.dtype, name: str, family: str | None = None
+) -> dict[str, Any]:
     """What transformers' `from_pretrained` needs to quantise while it loads.
+
+    Args:
+        quantize: one of `FORMATS`.
+        device: where it will run.
+        dtype: what products of 4 bit weights are computed in.
+        name: what the user called the model, for errors.
+        family: `model_type` of the model's configuration.
 
     Raises:
         MissingPackage: without bitsandbytes.
@@ -51,13 +64,35 @@ def settings(quantize: str, device: torch.device, dtype: torch.dtype, name: str)
     # it says with every product that float32 becomes float16, which is how the method works
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     make: Any = BitsAndBytesConfig
+    kept = {"llm_int8_skip_modules": _READ_ELSEWHERE.get(family or "")}
     if quantize == "int8":
-        config = make(load_in_8bit=True)
+        config = make(load_in_8bit=True, **kept)
     else:
         config = make(
+            **kept,
             load_in_4bit=True,
             bnb_4bit_quant_type=quantize,
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
     return {"quantization_config": config, "device_map": {"": str(device)}}
+
+
+def settle(model: Any) -> None:
+    """Have the layers of a quantised model compute what they can here, and each row as if it were alone."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    from llmlab.models.local.int8 import by_row
+
+    by_row(model)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # on processors with AVX-512 its own layout has blocks of 32 by 64, and refuses others at the first product
+            if module.out_features % 32 or module.in_features % 64:
+                module.support_avx512bf16_for_cpu = False
+            module.register_forward_pre_hook(_in_rows)
+
+
+def _in_rows(module: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    # bitsandbytes 0.50 reads a transposed input there as if it were not, and gives other numbers without a word
+    return (inputs[0].contiguous(),)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # parts of the names of tensors that stay as they are when the layers are quantised; transformers 5 keeps experts in one
 # tensor of three dimensions, which bitsandbytes does not take
-_OUTSIDE = ("expert", "embed", "lm_head", "wte", "wpe", "norm", "ln_", "output.weight")
+_OUTSIDE = ("expert", "embed", "lm_head", "wte", "wpe", "norm", "ln_", "output.weight", "dt_proj")
 
 
 def weights_bytes(folder: Path, itemsize: int, quantize: str | None = None, file: str | None = None) -> float:

@@ -8,10 +8,11 @@ import torch
 from llmlab.errors import DataError, MissingPackage, UnknownName
 from llmlab.models.local import room
 from llmlab.models.local.int8 import by_row
+from llmlab.models.local.profile import held_bytes
 from llmlab.models.local.quantize import BYTES, FORMATS, settings
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.models.registry import model
-from llmlab.testing.tiny import FAMILIES
+from llmlab.testing.tiny import FAMILIES, tiny_model
 
 QUERY = ("Question: how many apples?\nAnswer:", [" two apples", " she has one"])
 
@@ -37,7 +38,7 @@ def test_a_quantised_model_is_near_the_full_one_and_smaller(quantised, lm, name)
     assert small.generate("The river").text
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mamba"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_in_four_bits_scores_as_transformers_does(folder, family):
     lm = TransformersModel(f"hf/{folder(family)}", device="cpu", threads=1, quantize="nf4")
     loaded, (pair, _) = lm.load(), lm.engine.tokens.pairs(*QUERY)
@@ -45,6 +46,34 @@ def test_every_family_in_four_bits_scores_as_transformers_does(folder, family):
         logprobs = loaded.model(torch.tensor([pair.input])).logits[0].log_softmax(-1)[-len(pair.continuation) :]
     expected = float(logprobs.gather(1, torch.tensor(pair.continuation)[:, None]).sum())
     assert lm.logprob(*QUERY)[0].logprob == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("family", ["mamba", "falcon_mamba"])
+def test_a_recurrence_keeps_the_weights_that_it_reads_itself(folder, lm, family):
+    path = folder(family)
+    small = TransformersModel(f"hf/{path}", device="cpu", threads=1, quantize="int8")
+    layers = dict(small.load().model.named_modules())
+    kinds = {name.rpartition(".")[2]: type(layer).__name__ for name, layer in layers.items() if "_proj" in name}
+    assert kinds.pop("dt_proj") == "Linear"
+    assert set(kinds.values()) == {"RowwiseInt8"}
+    for a, b in zip(lm(family).logprob(*QUERY), small.logprob(*QUERY), strict=True):
+        assert b.logprob == pytest.approx(a.logprob, abs=2.0 * a.tokens)
+    assert small.generate("The river").text
+    assert room.weights_bytes(path, 4, "int8") == pytest.approx(held_bytes(small.load()), rel=0.05)
+
+
+def test_layers_of_any_size_are_computed_in_four_bits(tmp_path):
+    path = tiny_model(tmp_path, "llama", intermediate_size=72)
+    full, small = (TransformersModel(f"hf/{path}", device="cpu", threads=1, quantize=q) for q in (None, "nf4"))
+    for a, b in zip(full.logprob(*QUERY), small.logprob(*QUERY), strict=True):
+        assert b.logprob == pytest.approx(a.logprob, abs=2.0 * a.tokens)
+
+
+def test_a_transposed_input_is_read_as_such_in_four_bits(quantised):
+    layer = quantised["nf4"].load().model.model.layers[0].mlp.up_proj
+    x = torch.randn(1, layer.in_features, 5).transpose(1, 2)
+    with torch.inference_mode():
+        assert torch.equal(layer(x), layer(x.contiguous()))
 
 
 def test_what_is_in_the_batch_moves_no_log_likelihood_in_int8():
