@@ -12,7 +12,7 @@ import ipywidgets as ipw
 from llmlab.errors import LabError
 from llmlab.models.base import Model
 from llmlab.types import Response
-from llmlab.ui.prompt_html import answer_html, facts_html
+from llmlab.ui.prompt_html import answer_html, facts_html, waiting_html
 
 _REFRESH = 0.1
 """Seconds between two updates of an answer that is being written: a page cannot draw every token of every model."""
@@ -28,7 +28,7 @@ class Card:
         self.text = ""
         self.response: Response | LabError | None = None
         self._drawn = 0.0
-        self.body, self.facts = ipw.HTML(), ipw.HTML()
+        self.body, self.facts = ipw.HTML(waiting_html()), ipw.HTML()
         layout = ipw.Layout(width="44px")
         self.up, self.down = (
             ipw.Button(icon=f"thumbs-{way}", tooltip=says, layout=layout)

@@ -17,6 +17,10 @@ _STYLE = """
   overflow-y: auto; }
 .llmlab-facts { opacity: .75; font-size: 90%; line-height: 1.4; }
 .llmlab-failed { color: var(--bad); white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.4; }
+@property --waited { syntax: "<integer>"; initial-value: 0; inherits: false; }
+@keyframes llmlab-wait { to { --waited: 3600; } }
+.llmlab-waiting::after { animation: llmlab-wait 3600s linear forwards; content: " " counter(waited) " s";
+  counter-reset: waited var(--waited); }
 .llmlab-said del { background: #f6dccb; color: #1b1f24; }
 .llmlab-said ins { background: #cfe5f3; color: #1b1f24; text-decoration: none; }
 """
@@ -35,6 +39,11 @@ def answer_html(text: str, other: str | None = None) -> str:
     parts = [f"{tags[p.kind][0]}{_text(p.new or p.old)}{tags[p.kind][1]}" for p in difference(text, other)]
     same = "" if any(p.kind != "same" for p in difference(text, other)) else "the same words: "
     return f'<div class="llmlab-said">{same}{"".join(parts)}</div>'
+
+
+def waiting_html() -> str:
+    """In place of an answer until it begins; the browser counts the seconds."""
+    return '<div class="llmlab-said"><span class="llmlab-facts llmlab-waiting">waiting …</span></div>'
 
 
 def facts_html(answer: Response | LabError | None, hide: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import llmlab as lab
@@ -178,6 +180,28 @@ def unused_port_held() -> Iterator[int]:
 def test_an_empty_token_is_refused() -> None:
     made = CliRunner().invoke(app, ["ui", "--token", "", "--port", "0"])
     assert isinstance(made.exception, DataError)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", ["light", "dark"])
+def test_a_table_that_is_wider_than_a_phone_has_a_shadow_where_it_goes_on(visit: Visit, dark: Any) -> None:
+    page = visit.open("runs")
+    page.emulate_media(color_scheme=dark)
+    page.set_viewport_size({"width": 390, "height": 844})
+    table = page.locator(".jupyter-widgets .llmlab-table").first
+    assert table.evaluate("it => it.scrollWidth - it.clientWidth") > 50
+
+    def shaded() -> list[bool]:
+        """Whether its left and its right edge, beside the first row of texts, have not the colour of the page."""
+        picture = Image.open(io.BytesIO(table.screenshot()))
+        y, page_colour = 3, (22, 24, 27) if dark == "dark" else (255, 255, 255)
+        return [picture.convert("RGB").getpixel((x, y)) != page_colour for x in (1, picture.width - 2)]
+
+    assert shaded() == [False, True]
+    table.evaluate("it => it.scrollLeft = 20")
+    assert shaded() == [True, True]
+    table.evaluate("it => it.scrollLeft = it.scrollWidth")
+    assert shaded() == [True, False]
 
 
 @pytest.mark.slow  # a server with kernels, and a browser

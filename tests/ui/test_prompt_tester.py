@@ -136,6 +136,17 @@ def test_stop_ends_the_writing_and_a_second_click_does_not_ask_twice(store: Stor
     assert model.calls == 1 and not tester.ask.disabled
 
 
+def test_an_answer_that_has_not_begun_says_that_it_is_waited_for(store: Store) -> None:
+    go_on = threading.Event()
+    model = Scripted(lambda _: str(go_on.wait(20)), "slow")
+    tester = lab.ui.prompt_tester([model], "hi", store=store)
+    tester.ask.click()
+    assert "waiting" in tester._cards[0].body.value
+    go_on.set()
+    tester.wait(20)
+    assert "waiting" not in tester._cards[0].body.value and "True" in tester._cards[0].body.value
+
+
 def test_unknown_models_and_none_are_said(store: Store) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'micro/small'"):
         lab.ui.prompt_tester(["micro/smal"], store=store)
