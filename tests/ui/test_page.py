@@ -92,7 +92,8 @@ def address(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
-        pytest.skip("needs Chromium")
+        pytest.skip(f"needs Chromium, as {CHROMIUM}")
+    pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play, play.chromium.launch(executable_path=str(CHROMIUM), args=_QUIET) as opened:
@@ -182,6 +183,13 @@ def test_an_empty_token_is_refused() -> None:
     assert isinstance(made.exception, DataError)
 
 
+def test_pages_are_shown_without_complaints_and_ask_nobody_else(visit: Visit) -> None:
+    for name in ("home", "runs", "monitor"):
+        page = visit.open(name)
+        page.locator(".jupyter-widgets").get_by_text(_SHOWN[name]).first.wait_for(state="attached")
+        page.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", ["light", "dark"])
 def test_a_table_that_is_wider_than_a_phone_has_a_shadow_where_it_goes_on(visit: Visit, dark: Any) -> None:
@@ -204,7 +212,7 @@ def test_a_table_that_is_wider_than_a_phone_has_a_shadow_where_it_goes_on(visit:
     assert shaded() == [True, False]
 
 
-@pytest.mark.slow  # a server with kernels, and a browser
+@pytest.mark.slow  # as are all below: kernels for minutes
 @pytest.mark.parametrize("name", sorted(_SHOWN))
 def test_page_shows_its_panel_fits_a_phone_and_runs_nothing_that_a_model_wrote(name: str, visit: Visit) -> None:
     page = visit.open(name)
