@@ -113,7 +113,7 @@ def _drawn(history: History, benchmark: str) -> str:
     here = history.only(history.models, [benchmark]).models
     models = list(dict.fromkeys([*(c.model for c in moved if c.benchmark == benchmark), *here]))[:_LINES]
     left_out = (
-        f"Drawn: {len(models)} of {len(here)} models, those whose level moved first. "
+        f"Drawn: {len(models)} of {len(here)} models, first those whose level moved. "
         f"All of them: lab.monitor(name={history.name!r}).history().plot(benchmark={benchmark!r})."
     )
     said = pieces.paragraph(left_out, "muted") if len(models) < len(here) else ""

@@ -223,7 +223,7 @@ def test_one_benchmark_of_a_large_watch_is_drawn_at_a_time_and_what_is_left_out_
     drawn = named(panel, "Drawn")
     assert (list(drawn.options), drawn.value, drawn.layout.display) == (benchmarks, "micro/arc", "")
     assert words(panel).count("data:image/png") == 1
-    assert "Drawn: 8 of 9 models" in words(panel)
+    assert "Drawn: 8 of 9 models, first those whose level moved." in words(panel)
     first = words(panel)
     drawn.value = "micro/gsm8k"
     assert "plot(benchmark=&#x27;micro/gsm8k&#x27;)" in words(panel) != first
