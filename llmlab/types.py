@@ -11,7 +11,9 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from llmlab.errors import BadRequest, UnknownName
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 FinishReason: TypeAlias = Literal["stop", "length", "refusal", "unknown"]
@@ -54,6 +56,19 @@ class Options:
         if stop is not None:
             object.__setattr__(self, "stop", (stop,) if isinstance(stop, str) else tuple(stop))
 
+    @classmethod
+    def of(cls, **options: Any) -> Options:
+        """Options by name.
+
+        Raises:
+            UnknownName: with the closest known names.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UnknownName.among("generation option", name, known)
+        return cls(**options)
+
     def merged(self, stronger: Options) -> Options:
         """These options, overruled by every one that `stronger` sets."""
         return replace(self, **stronger.set())
@@ -85,13 +100,20 @@ class Request:
 
     @classmethod
     def of(cls, prompt: Prompt, **options: Any) -> Request:
-        """A request from text, a list of messages (`Message` or `{"role", "content"}`) or another request."""
+        """A request from text, a list of messages (`Message` or `{"role", "content"}`) or another request.
+
+        Raises:
+            BadRequest: for anything else.
+            UnknownName: for an option that does not exist, with the closest ones that do.
+        """
         if isinstance(prompt, Request):
             request = prompt
         elif isinstance(prompt, str):
             request = cls((Message("user", prompt),))
+        elif isinstance(prompt, Sequence):
+            request = cls(tuple(_message(m, i) for i, m in enumerate(prompt)))
         else:
-            request = cls(tuple(m if isinstance(m, Message) else Message(**m) for m in prompt))
+            raise BadRequest(f"a prompt is {_PROMPT}; got {_short(prompt)}")
         return request.with_options(**options) if options else request
 
     @property
@@ -101,7 +123,7 @@ class Request:
 
     def with_options(self, **options: Any) -> Request:
         """The same request with some options overruled."""
-        return replace(self, options=self.options.merged(Options(**options)))
+        return replace(self, options=self.options.merged(Options.of(**options)))
 
     def with_system(self, text: str) -> Request:
         """The same request with `text` put before the system prompt, or as the system prompt."""
@@ -122,6 +144,27 @@ class Request:
 
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]] | Request
+
+_PROMPT = 'text, a list of messages ({"role": "user", "content": "…"}) or a Request'
+_ROLES: tuple[str, ...] = get_args(Role)
+
+
+def _message(given: object, at: int) -> Message:
+    if isinstance(given, Message):
+        return given
+    if not isinstance(given, Mapping):
+        raise BadRequest(f"a prompt is {_PROMPT}; its item {at} is {_short(given)}")
+    if set(given) != {"role", "content"} or given["role"] not in _ROLES or not isinstance(given["content"], str):
+        raise BadRequest(
+            f"a message has a role ({', '.join(_ROLES)}) and a content (text), nothing else; message {at} is "
+            f"{_short(given)}"
+        )
+    return Message(**given)
+
+
+def _short(given: object) -> str:
+    text = repr(given)
+    return f"{type(given).__name__} {text if len(text) <= 80 else text[:79] + '…'}"
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)

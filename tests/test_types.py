@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from llmlab.errors import UnknownName
+from llmlab.errors import BadRequest, UnknownName
 from llmlab.types import Message, Options, Request, Response, Sample, Usage, digest
 
 
@@ -21,6 +21,30 @@ def test_request_is_made_of_text_messages_or_dicts() -> None:
     assert Request.of("hi").messages == expected
     assert Request.of([{"role": "user", "content": "hi"}]).messages == expected
     assert Request.of(Request(expected), temperature=0.0).options.temperature == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (5, r"a prompt is text, a list of messages .* or a Request; got int 5"),
+        (None, "got NoneType None"),
+        ({"role": "user", "content": "hi"}, "got dict"),
+        (["hi"], "its item 0 is str 'hi'"),
+        ([Message("user", "a"), {"role": "user"}], r"message 1 is dict \{'role': 'user'\}"),
+        ([{"role": "user", "content": None}], r"a content \(text\)"),
+        ([{"role": "tool", "content": "x"}], r"a role \(system, user, assistant\)"),
+        ([{"role": "user", "content": "x", "name": "y" * 99}], "nothing else; .*…$"),
+    ],
+)
+def test_what_is_no_prompt_is_refused_with_what_is(prompt, message) -> None:
+    with pytest.raises(BadRequest, match=message):
+        Request.of(prompt)
+
+
+def test_unknown_options_are_refused_with_the_closest_ones() -> None:
+    for make in (Options.of, Request.of("q").with_options, lambda **options: Request.of("q", **options)):
+        with pytest.raises(UnknownName, match=r"No generation option 'max_token'\. Did you mean 'max_tokens'"):
+            make(max_token=7)
 
 
 def test_system_prompts_are_joined_outermost_first() -> None:

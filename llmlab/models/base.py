@@ -89,6 +89,8 @@ class Model:
         Options given here overrule those of the request, which overrule the model's.
 
         Raises:
+            BadRequest: for a prompt that is none of these.
+            UnknownName: for an option that does not exist, with the closest ones that do.
             ProviderError: when the call failed for good.
             BudgetExceeded: when it could cost more than an active ledger has left; it was not made then.
         """
@@ -167,7 +169,7 @@ class Model:
         from copy import copy
 
         twin = copy(self)
-        twin.options = self.options.merged(Options(**options))
+        twin.options = self.options.merged(Options.of(**options))
         return twin
 
     def worst_case(self, request: Request) -> float:
@@ -188,7 +190,7 @@ class Model:
         request = Request.of(prompt)
         if request.interventions and not (self.open or self.asks):
             raise closed(self.name, request.interventions)
-        return replace(request, options=self.options.merged(request.options).merged(Options(**options)))
+        return replace(request, options=self.options.merged(request.options).merged(Options.of(**options)))
 
     def _charged(self, request: Request) -> Response:
         with ledger.charge(self, request) as bill, tracing.recording(None):

@@ -57,12 +57,10 @@ def model(name: str | Model, **options: Any) -> Model:
     >>> model("scripted/echo").generate("Hello").text
     'Hello'
     """
+    if isinstance(name, Model):
+        return name.with_options(**options) if options else name
     generation = Options(**{k: v for k, v in options.items() if k in _OPTIONS})
     settings = {k: v for k, v in options.items() if k not in _OPTIONS}
-    if isinstance(name, Model):
-        if settings:
-            raise UnknownName.among("generation option", next(iter(settings)), _OPTIONS)
-        return name.with_options(**generation.set()) if options else name
     full = resolve(name)
     make = maker(full)
     known = set(inspect.signature(make).parameters) - {"self", "name", "options", "settings"}

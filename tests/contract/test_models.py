@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import llmlab as lab
-from llmlab.errors import BudgetExceeded, DataError, NeedsLocalModel, UnknownName
+from llmlab.errors import BadRequest, BudgetExceeded, DataError, NeedsLocalModel, UnknownName
 from llmlab.models.base import Model
 from llmlab.testing import ProviderServer
 from llmlab.types import Options, Request
@@ -54,6 +54,17 @@ def test_text_messages_and_request_are_the_same_prompt(model: Model) -> None:
 def test_a_conversation_with_a_system_prompt_is_accepted(model: Model) -> None:
     turns = [("system", "Be brief."), ("user", "Hello."), ("assistant", "Good day."), ("user", QUESTION)]
     assert model.generate([{"role": role, "content": text} for role, text in turns]).text
+
+
+def test_what_cannot_be_asked_is_refused_with_what_can(model: Model) -> None:
+    for ask in (model.generate, lambda *a, **k: list(model.stream(*a, **k)), model.with_options):
+        with pytest.raises(UnknownName, match=r"No generation option 'max_token'\. Did you mean 'max_tokens'"):
+            ask(*(() if ask == model.with_options else (QUESTION,)), max_token=7)
+    for ask in (model.generate, lambda prompt: list(model.stream(prompt))):
+        with pytest.raises(BadRequest, match=r"message 0 is dict \{'role': 'user'\}"):
+            ask([{"role": "user"}])
+    with pytest.raises(BadRequest, match=r"a prompt is text, .* got int 5"):
+        model.decide(5, CHOICES)  # type: ignore[arg-type]
 
 
 def test_a_stream_is_the_answer_in_pieces(model: Model) -> None:

@@ -19,8 +19,8 @@ BYTES = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "fp4": 0.5 + 1 / 64 
 https://arxiv.org/abs/2208.07339; nf4 and fp4 with doubly quantised scales: 2023, https://arxiv.org/abs/2305.14314)."""
 FORMATS = tuple(BYTES)
 
-# the recurrence of these reads a layer's weights without calling it; naming a layer takes the place of transformers' own
-# choice, which is the head
+# the recurrence of these reads a layer's weights without calling it; what is named here replaces transformers'
+# own choice, which is the head
 _READ_ELSEWHERE = {kind: ["lm_head", "dt_proj"] for kind in ("mamba", "falcon_mamba", "jamba")}
 
 
