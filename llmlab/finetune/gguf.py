@@ -6,7 +6,9 @@ Llama, Mistral, Qwen2 and Qwen3 with a byte-level BPE tokenizer. The layout foll
 
 from __future__ import annotations
 
+import ctypes
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0", "q5_0": "Q5_0", "q4_0": "Q4_0"}
 _FILE_TYPES = {"F32": "ALL_F32"} | {kind: f"MOSTLY_{kind}" for kind in ("F16", "BF16", "Q8_0", "Q5_0", "Q4_0")}
-_K_QUANTS = (
-    "K-quants are made by llama.cpp alone: write 'float16', then run `llama-quantize in.gguf out.gguf Q4_K_M`; "
-    "'gguf/out.gguf' and 'llamacpp/out.gguf' read them"
+_K_QUANTS = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K")
+_BY_LLAMA_CPP = (
+    "K-quants are made by llama.cpp alone: pip install 'llmlab[llamacpp]', or write 'float16' and run `llama-quantize "
+    "in.gguf out.gguf Q4_K_M`; 'gguf/out.gguf' and 'llamacpp/out.gguf' read them"
 )
 # these matter more than they take: llama.cpp keeps them finer than the rest as well
 _FINER = ("token_embd.weight", "output.weight")
@@ -35,10 +38,11 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
         model: of `hf/`, `adapter/` or `micro/`.
         path: of the file; its folder is made.
         dtype: of the matrices: "float32", "float16", "bfloat16", "q8_0", "q5_0" or "q4_0", or GGUF's own name of one
-            ("F16"). Vectors stay float32; with 4 and 5 bits embeddings and head are "q8_0".
+            ("F16"). Vectors stay float32; with 4 and 5 bits embeddings and head are "q8_0". Where llama-cpp-python is,
+            K-quants, too ("q4_k_m"), as it makes them of float16.
 
     Raises:
-        UnknownName: for another format; K-quants are made by llama.cpp alone.
+        UnknownName: for another format, and for K-quants without llama-cpp-python.
         NeedsLocalModel: for a model whose weights are not here.
         DataError: for an architecture or tokenizer that has no layout here.
     """
@@ -47,8 +51,10 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
     except ModuleNotFoundError as error:
         raise MissingPackage("GGUF files need the package 'gguf': pip install 'llmlab[gguf]'") from error
     kind = _TYPES.get(dtype.lower(), dtype.upper())
+    if kind in _K_QUANTS and find_spec("llama_cpp") is not None:
+        return _by_llama_cpp(model, path, kind)
     if kind not in _TYPES.values():
-        raise UnknownName.among("number format of GGUF", dtype, _TYPES, _K_QUANTS)
+        raise UnknownName.among("number format of GGUF", dtype, _TYPES, _BY_LLAMA_CPP)
     if not isinstance(model, TransformersModel):
         raise NeedsLocalModel(
             f"{model.name} has no weights here to be written; give a model of hf/, adapter/ or micro/"
@@ -70,6 +76,24 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return half.rename(path)
+
+
+def _by_llama_cpp(model: Model, path: Path, kind: str) -> Path:
+    """The float16 file as llama.cpp quantises it."""
+    import llama_cpp
+    from llama_cpp._logger import set_verbose
+
+    set_verbose(False)
+    whole, half = write(model, path.with_suffix(".float16"), "float16"), path.with_suffix(".part")
+    asked = llama_cpp.llama_model_quantize_default_params()
+    asked.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    try:
+        failed = llama_cpp.llama_model_quantize(str(whole).encode(), str(half).encode(), ctypes.byref(asked))
+    finally:
+        whole.unlink()
+    if failed:
+        raise DataError(f"llama.cpp cannot write {model.name} as {kind}; its messages on the terminal say why")
     return half.rename(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,12 @@ def test_other_architectures_are_refused_with_the_way_out(tmp_path: Path) -> Non
         gguf.write(model, tmp_path / "x.gguf")
 
 
+@pytest.mark.skipif(find_spec("llama_cpp") is not None, reason="llama.cpp is here and makes them")
 @pytest.mark.parametrize("dtype", ["q4_k_m", "Q6_K"])
 def test_k_quants_are_refused_with_the_way_to_them(tmp_path: Path, dtype: str) -> None:
     with pytest.raises(
-        UnknownName, match=rf"GGUF '{dtype}'.*llama.cpp alone: write 'float16', then run `llama-quantize"
+        UnknownName,
+        match=rf"GGUF '{dtype}'.*llama.cpp alone: pip install .* or write 'float16' and run `llama-quantize",
     ):
         gguf.write(lab.model("micro/small"), tmp_path / "x.gguf", dtype)
     assert not list(tmp_path.iterdir())

@@ -40,6 +40,20 @@ def test_log_likelihoods_are_those_of_our_engine(model):
     assert [(x.tokens, x.is_greedy) for x in theirs] == [(x.tokens, x.is_greedy) for x in ours]
 
 
+@pytest.mark.parametrize(("kind", "size"), [("q8_0", 0.6), ("q4_k_m", 0.35), ("Q6_K", 0.45)])
+def test_quantised_files_are_computed_as_we_compute_them_unpacked(file, tmp_path, kind, size):
+    small = gguf.write(lab.model("micro/base"), tmp_path / "small.gguf", kind)
+    assert small.stat().st_size < size * file.stat().st_size
+    assert [path.name for path in tmp_path.iterdir()] == ["small.gguf"]
+    ours, theirs = (lab.model(f"{engine}/{small}", max_tokens=12) for engine in ("gguf", "llamacpp"))
+    asked = ("The baker sells", [" bread", " the old mill", " red"])
+    # llama.cpp has 8 bits for what goes into a product, too
+    expected = [x.logprob for x in ours.logprob(*asked)]
+    assert [x.logprob for x in theirs.logprob(*asked)] == pytest.approx(expected, rel=0.01, abs=0.1)
+    assert theirs.generate(QUESTIONS[0]).text == ours.generate(QUESTIONS[0]).text
+    assert "".join(chunk.text for chunk in theirs.stream(QUESTIONS[0])) == theirs.generate(QUESTIONS[0]).text
+
+
 def test_a_benchmark_scores_as_it_does_with_us(model, tmp_path):
     store = f"sqlite:///{tmp_path / 'runs.db'}"
     results = lab.evaluate({"ours": "micro/base", "llama.cpp": model}, "micro/arc", n=20, store=store, progress=False)
