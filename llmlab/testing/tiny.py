@@ -42,6 +42,7 @@ _STATES = {
     "vocab_size": 400, "hidden_size": 64, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.3,
     "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2,
 }  # fmt: skip
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": _SHAPE,
     "gpt2": {
@@ -51,7 +52,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": _SHAPE | {"tie_word_embeddings": True},
     "qwen3": _SHAPE | {"tie_word_embeddings": True, "head_dim": 16},
     "mistral": _SHAPE | {"sliding_window": 16},
-    "gemma2": _SHAPE | {"head_dim": 16, "sliding_window": 16, "final_logit_softcapping": 5.0},
+    # caps low enough that most scores and logits meet them
+    "gemma2": _SHAPE | {
+        "head_dim": 16, "sliding_window": 16, "final_logit_softcapping": 5.0, "attn_logit_softcapping": 2.0,
+    },
     # queries and keys normalised, a window in every other layer with a rotary base of its own
     "gemma3_text": _SHAPE | {
         "head_dim": 16, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"],
@@ -64,6 +68,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo2": _SHAPE,
     # two experts of four for every token
     "mixtral": _SHAPE | {"intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": _SHAPE | {"intermediate_size": 64} | _EXPERTS,
+    # experts that every token sees beside those that it chooses
+    "qwen2_moe": _SHAPE | _EXPERTS | {"shared_expert_intermediate_size": 64},
+    "qwen3_moe": _SHAPE | _EXPERTS | {"head_dim": 16},
     # positions as a bias of the attention
     "bloom": {
         "vocab_size": 400, "hidden_size": 64, "n_layer": 2, "n_head": 4, "seq_length": 256, "initializer_range": 0.3,

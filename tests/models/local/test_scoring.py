@@ -143,7 +143,21 @@ def test_a_sequence_that_never_fits_fails_alone(lm, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "family", ["llama", "gpt2", "qwen3", "mistral", "gemma3_text", "phi3", "smollm3", "olmo", "mixtral"]
+    "family",
+    [
+        "llama",
+        "gpt2",
+        "qwen3",
+        "mistral",
+        "gemma3_text",
+        "phi3",
+        "smollm3",
+        "olmo",
+        "mixtral",
+        "olmoe",
+        "qwen2_moe",
+        "qwen3_moe",
+    ],
 )
 def test_what_the_numbers_were_computed_with_is_recorded(lm, family):
     used = lm(family).settings_used
