@@ -20,6 +20,8 @@ FinishReason: TypeAlias = Literal["stop", "length", "refusal", "unknown"]
 Protocol: TypeAlias = Literal["loglikelihood", "decision", "letter_logprob", "letter", "generate"]
 
 NAN = math.nan
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+"""The schema of any JSON object: what OpenAI calls json_object."""
 
 
 @dataclass(frozen=True, slots=True)

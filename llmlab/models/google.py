@@ -32,6 +32,7 @@ _ROLES = {"user": "user", "assistant": "model"}
 class GoogleModel(RemoteModel):
     """A Gemini model. Reads GEMINI_API_KEY or GOOGLE_API_KEY, and GOOGLE_GEMINI_BASE_URL."""
 
+    any_object = True
     default_url = "https://generativelanguage.googleapis.com"
     url_env = "GOOGLE_GEMINI_BASE_URL"
     default_key_env = "GEMINI_API_KEY"

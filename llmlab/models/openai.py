@@ -15,6 +15,7 @@ from llmlab.models.faults import unanswered
 from llmlab.models.remote import Limits, Progress, decided, declined
 from llmlab.models.wire import WireModel
 from llmlab.types import (
+    ANY_OBJECT,
     Decision,
     FinishReason,
     Options,
@@ -35,6 +36,7 @@ _CLOCKS = 3600
 class OpenAIModel(WireModel):
     """A chat model of OpenAI. Reads OPENAI_API_KEY and OPENAI_BASE_URL."""
 
+    any_object = True
     default_url = "https://api.openai.com/v1"
     url_env = "OPENAI_BASE_URL"
     default_key_env = "OPENAI_API_KEY"
@@ -187,7 +189,9 @@ class OpenAIModel(WireModel):
             body["reasoning_effort"] = options.effort
         if options.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": options.top_logprobs}
-        if options.schema is not None:
+        if options.schema == ANY_OBJECT:
+            body["response_format"] = {"type": "json_object"}  # strict schemas name every field
+        elif options.schema is not None:
             named = {"name": "answer", "schema": dict(options.schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         return body | dict(options.extra or {})

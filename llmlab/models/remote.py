@@ -59,6 +59,8 @@ class RemoteModel(Model):
     default_key_env: ClassVar[str]
     offers: tuple[Protocol, ...] = ()
     """Protocols that the provider is known to have for this model, before anything is learned."""
+    any_object: ClassVar[bool] = False
+    """Whether it can be held to some JSON object (`types.ANY_OBJECT`), without a schema of its fields."""
 
     def __init__(
         self,

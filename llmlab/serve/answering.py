@@ -17,7 +17,7 @@ from llmlab.prices import machine
 from llmlab.serve.bodies import ChatBody, CompletionBody, Generation
 from llmlab.serve.office import Emit, Work
 from llmlab.serve.problems import Problem
-from llmlab.types import NAN, Chunk, Message, Options, Request, Response, TokenLogprob, Usage
+from llmlab.types import ANY_OBJECT, NAN, Chunk, Message, Options, Request, Response, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     from llmlab.models.local.echo import Reading
@@ -168,14 +168,14 @@ def _schema(body: ChatBody, model: Model) -> dict[str, Any]:
         )
     if form.json_schema is not None:
         return form.json_schema.schema_
-    cloud = [leaf.name for leaf in answers if isinstance(leaf, RemoteModel)]
-    if cloud:
+    strict = [leaf.name for leaf in answers if isinstance(leaf, RemoteModel) and not leaf.any_object]
+    if strict:
         raise Problem(
             400,
-            f"{', '.join(cloud)} needs more than json_object: give a schema by json_schema",
+            f"{', '.join(strict)} needs more than json_object: give a schema by json_schema",
             param="response_format",
         )
-    return {"type": "object"}
+    return dict(ANY_OBJECT)
 
 
 def _plain(model: Model) -> None:

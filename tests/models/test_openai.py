@@ -48,6 +48,11 @@ def test_what_is_sent(server: ProviderServer, keys: dict[str, str]) -> None:
     }
 
 
+def test_some_json_object_is_asked_for_by_its_own_name(server: ProviderServer) -> None:
+    openai(server).generate("Give JSON.", schema={"type": "object"})
+    assert server.last.body["response_format"] == {"type": "json_object"}
+
+
 def test_effort_is_sent_to_models_that_reason(server: ProviderServer) -> None:
     openai(server, "gpt-6-luna", effort="low").generate("Hello")
     assert server.last.body["reasoning_effort"] == "low"

@@ -11,6 +11,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 import llmlab as lab
+from llmlab.serve.server import serve
+from llmlab.testing import ProviderServer
 
 pytest.importorskip("llguidance", reason="an extra")
 
@@ -105,3 +107,46 @@ def test_what_cannot_be_followed_is_refused_with_the_reason(client, model, wante
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model=model, messages=ASK, response_format=wanted, stream=stream)
     assert says in caught.value.body["message"]
+
+
+@pytest.fixture
+def cloud(keys):
+    """Clients of a server whose models are the providers', and what these were asked."""
+    with ProviderServer('{"owner": "Mira"}') as provider:
+        models = {
+            "openai": lab.model("openai/gpt-4o-mini", base_url=provider.openai_url),
+            "google": lab.model("google/gemini-2.5-flash", base_url=provider.url),
+            "anthropic": lab.model("anthropic/claude-haiku-4-5", base_url=provider.url),
+        }
+        with (
+            serve(models, store="sqlite://") as running,
+            openai.OpenAI(base_url=running.openai_url, api_key="none", max_retries=0) as client,
+        ):
+            yield client, provider
+
+
+def config(body):
+    return body["generationConfig"]
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "any_object"),
+    [
+        ("openai", lambda body: body["response_format"]["json_schema"]["schema"], True),
+        ("google", lambda body: config(body)["responseJsonSchema"], True),
+        ("anthropic", lambda body: body["output_config"]["format"]["schema"], False),
+    ],
+)
+def test_providers_are_asked_for_the_form_in_their_own_words(cloud, model, sent, any_object):
+    client, provider = cloud
+    asked = {"model": model, "messages": ASK, "max_tokens": 99}
+    schema = {"type": "object", "properties": {"owner": {"type": "string"}}, "required": ["owner"]}
+    answer = client.chat.completions.create(**asked, response_format=form(schema))
+    assert json.loads(answer.choices[0].message.content) == {"owner": "Mira"}
+    assert sent(provider.last.body) == schema
+    if any_object:
+        answer = client.chat.completions.create(**asked, response_format={"type": "json_object"})
+        assert json.loads(answer.choices[0].message.content) == {"owner": "Mira"}
+    else:
+        with pytest.raises(openai.BadRequestError, match=r"anthropic/.* needs more than json_object: give a schema"):
+            client.chat.completions.create(**asked, response_format={"type": "json_object"})
