@@ -16,11 +16,11 @@ import warnings
 from collections.abc import Callable
 from numbers import Real
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from llmlab import settings
 from llmlab._module import callable_module
-from llmlab.errors import BudgetExceeded, LabError, ProviderError
+from llmlab.errors import BudgetExceeded, DataError, LabError, ProviderError
 from llmlab.types import Request, Response
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Ledger:
     def __init__(self, budget: float | None = None, *, warn: float | None = None, project: str | None = None) -> None:
         if budget is not None:
             check_budget(budget)
-        if warn is not None and not 0 < warn < 1:
-            raise ValueError(f"warn is a share of the budget, in (0, 1), such as 0.8; got {warn!r}")
+        if warn is not None and not (isinstance(warn, SupportsFloat) and 0 < warn < 1):
+            raise DataError(f"warn is a share of the budget, in (0, 1), such as 0.8; got {warn!r}")
         self.budget = budget
         self.warn = warn
         self.project = project
@@ -191,8 +191,9 @@ class charge:  # noqa: N801  # reads as a verb: with charge(model, request) as b
 
 def check_budget(budget: object) -> None:
     """Refuse what is no amount of money."""
-    if not (isinstance(budget, Real) and float(budget) >= 0 and math.isfinite(float(budget))):
-        raise ValueError(f"a budget is a finite number of US dollars, 0 or more; got {budget!r}")
+    amount = float(budget) if isinstance(budget, Real) else math.nan
+    if not (amount >= 0 and math.isfinite(amount)):
+        raise DataError(f"a budget is a finite number of US dollars, 0 or more; got {budget!r}")
 
 
 def project() -> str:

@@ -48,7 +48,7 @@ def ledger(
         store: where lasting budgets are kept; None is the default store.
 
     Raises:
-        ValueError: for a budget that is negative, infinite or not a number.
+        DataError: for a budget that is negative, infinite or not a number.
     """
     if per is None:
         return Ledger(budget, warn=warn, project=project)

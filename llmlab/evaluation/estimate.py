@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
+from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, at_least_one, cells, pick, units, whole
 from llmlab.models.remote import RemoteModel
 from llmlab.prices import machine, price
 from llmlab.stats import predicted_sum, smallest_detectable
@@ -110,6 +110,8 @@ def estimate(
 
     from llmlab.evaluation.evaluate import opened
 
+    at_least_one(n=n, repeats=repeats)
+    whole(seed=seed, pilot=pilot)
     rows: list[dict[str, Any]] = []
     spent = 0.0
     with opened(store) as source:

@@ -13,18 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from llmlab.errors import StoreError
+from llmlab.errors import DataError, StoreError
 from llmlab.evaluation import interrupting
 from llmlab.evaluation import rows as rowing
 from llmlab.evaluation.asking import Answer, Asking
 from llmlab.evaluation.batches import Batches
 from llmlab.evaluation.judging import StoredCalls
-from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, cells, pick, units
+from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, at_least_one, cells, pick, units, whole
 from llmlab.evaluation.progress import Progress
 from llmlab.evaluation.progress import progress as progress_bar
 from llmlab.evaluation.records import record_of, reply_from_json
 from llmlab.evaluation.stopping import Rule, side_by_side
-from llmlab.ledger import Ledger
+from llmlab.ledger import Ledger, check_budget
 from llmlab.ledger import project as active_project
 from llmlab.models.recall import remembering
 from llmlab.types import Protocol, digest
@@ -93,12 +93,12 @@ def evaluate(
         UnknownName, MissingKey, DataError: before anything is asked.
         StoreError: when answers cannot be stored; asking stops at once, and `error.results` has all rows so far.
     """
-    if (repeats is not None and repeats < 1) or (threads is not None and threads < 1):
-        raise ValueError(f"repeats and threads must be at least 1, got repeats={repeats}, threads={threads}")
+    if budget is not None:
+        check_budget(budget)
+    at_least_one(n=n, repeats=repeats, threads=threads)
+    whole(seed=seed)
     if batch and until is not None:
-        raise ValueError(
-            "until= stops in the middle of the items, and a batch is asked as a whole; give one of the two"
-        )
+        raise DataError("until= stops in the middle of the items, and a batch is asked as a whole; give one of the two")
     plan = cells(models, benchmarks, protocol)
     samples = {cell.benchmark.name: pick(cell.benchmark, n, seed) for cell in plan}
     salt = cache if isinstance(cache, str) else "" if cache else f"{time.time_ns()}"

@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, TypeAlias
 
 from llmlab.benchmarks.base import Benchmark, Query
@@ -41,10 +42,35 @@ class Unit:
     key: str
 
 
+def at_least_one(**counts: object) -> None:
+    """Refuse what is no count; None is left to the default.
+
+    >>> at_least_one(n=2.5)
+    Traceback (most recent call last):
+    llmlab.errors.DataError: n must be at least 1, a whole number; got 2.5
+    """
+    for name, count in counts.items():
+        if count is not None and not (_is_whole(count) and int(count) >= 1):  # type: ignore[call-overload]  # it is one
+            raise DataError(f"{name} must be at least 1, a whole number; got {count!r}")
+
+
+def whole(**numbers: object) -> None:
+    """Refuse what is no whole number."""
+    for name, number in numbers.items():
+        if not _is_whole(number):
+            raise DataError(f"{name} must be a whole number; got {number!r}")
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
 def named_models(models: Models) -> dict[str, Model]:
     """Label -> model. Labels are the dict's keys, else the models' names, made different where they collide."""
     if isinstance(models, Mapping):
         return {label: make_model(m) for label, m in models.items()}
+    if not isinstance(models, str | Model | Iterable):
+        raise DataError(f"models are names, Models, a list of them, or a dict from label to either; got {models!r}")
     made = [make_model(m) for m in ([models] if isinstance(models, str | Model) else models)]
     if not made:
         raise DataError("no model was given; for example models=['micro/base']")
@@ -97,8 +123,7 @@ def pick(benchmark: Benchmark, n: int | None, seed: int) -> list[Sample]:
         raise DataError(f"{benchmark.name} has several items with the id {twice!r}; ids must differ")
     if n is None:
         return samples
-    if n < 1:
-        raise DataError(f"n must be at least 1, got {n}")
+    at_least_one(n=n)
     if n > len(samples):
         warnings.warn(f"{benchmark.name} has {len(samples)} items; n={n} takes all of them", stacklevel=2)
     order = list(range(len(samples)))

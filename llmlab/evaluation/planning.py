@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from llmlab.errors import DataError, StoreError, UnknownName
+from llmlab.evaluation.plan import at_least_one
 from llmlab.stats import paired, sample_size
 from llmlab.types import NAN
 
@@ -109,8 +110,9 @@ def plan(
     """
     import pandas as pd
 
-    if comparisons < 1 or repeats < 1:
-        raise ValueError(f"comparisons and repeats must be at least 1; got {comparisons} and {repeats}")
+    at_least_one(comparisons=comparisons, repeats=repeats)
+    if not (isinstance(delta, SupportsFloat) and 0 < delta <= 1):
+        raise DataError(f"delta is a difference of scores, in (0, 1], such as 0.03 for 3 points; got {delta!r}")
     level = alpha / comparisons
     told = _stated(disagreement, sd, correlation)
     if told is not None and history is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from llmlab import prices, stats
 from llmlab.errors import DataError
@@ -135,8 +135,8 @@ def cheapest(results: Results, within: float = 0.02, benchmark: str | None = Non
     Raises:
         DataError: when the results hold several benchmarks or protocols and `benchmark` does not choose.
     """
-    if not 0 <= within <= 1:
-        raise ValueError(f"within is a difference of scores in [0, 1]; got {within}")
+    if not (isinstance(within, SupportsFloat) and 0 <= within <= 1):
+        raise DataError(f"within is a difference of scores in [0, 1], such as 0.02 for 2 points; got {within!r}")
     chosen = _one_benchmark(results, benchmark)
     table, name = frontier(chosen), chosen.benchmarks[0]
     priced = table.dropna(subset=["score", "per_1000"]).sort_values("per_1000", kind="stable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from llmlab import prices, stats
 from llmlab.errors import DataError
@@ -26,8 +26,8 @@ def forecast(frame: pd.DataFrame, answers: int, level: float = 0.95) -> pd.DataF
     """What `Results.forecast` gives."""
     import pandas as pd
 
-    if answers < 1:
-        raise ValueError(f"answers must be at least 1; got {answers}")
+    if not (isinstance(answers, SupportsIndex) and answers >= 1):
+        raise DataError(f"answers must be at least 1, a whole number; got {answers!r}")
     lines = []
     for key, rows in groups(frame):
         good = rows[rows["error"] == ""]

@@ -75,6 +75,9 @@ def test_requirement_that_fails_is_exit_status_1(llmlab) -> None:
         (("run", "-b", "custom.jsonl"), "--models"),
         (("run", "-m", "scripted/echo", "-b", "missing.jsonl"), "missing.jsonl"),
         (("run", "-m", "scripted/echo", "-b", "custom.jsonl", "--protocol", "loglikelihood"), "Known: generate"),
+        (("run", "-m", "scripted/echo", "-b", "custom.jsonl", "--budget", "nan"), "0 or more; got nan"),
+        (("run", "-m", "scripted/echo", "-b", "custom.jsonl", "--repeats", "0"), "repeats must be at least 1"),
+        (("prompt", "Hello", "-m", "scripted/echo", "--budget", "-1"), "0 or more; got -1.0"),
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_status_2(llmlab, arguments: tuple[str, ...], message: str) -> None:

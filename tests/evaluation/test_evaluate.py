@@ -12,12 +12,14 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import llmlab as lab
 from llmlab.errors import DataError, ServerFault, StoreError, Unauthorized, UnknownName
 from llmlab.models.scripted import Scripted
+from llmlab.store import Store
 from llmlab.types import Request, Response, Usage
 
 from .toy import Doubling, right, twice, wrong
@@ -290,10 +292,29 @@ def test_n_larger_than_the_data_takes_all_and_warns(store: str) -> None:
         assert len(run(right(), store=store, n=50)) == 20
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_n_below_one_is_refused(n: int, store: str) -> None:
-    with pytest.raises(DataError, match="n must be at least 1"):
+@pytest.mark.parametrize("n", [0, -1, 2.5, math.nan, "3", True])
+def test_n_that_is_no_count_is_refused(n: object, store: str) -> None:
+    with pytest.raises(DataError, match=f"n must be at least 1, a whole number; got {n!r}"):
         run(right(), store=store, n=n)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budget": -1}, "a budget is a finite number of US dollars, 0 or more; got -1"),
+        ({"budget": math.nan}, "0 or more; got nan"),
+        ({"repeats": 0}, "repeats must be at least 1"),
+        ({"threads": "4"}, "threads must be at least 1, a whole number; got '4'"),
+        ({"seed": "x"}, "seed must be a whole number; got 'x'"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_a_run_is_noted(
+    wrong: dict[str, Any], message: str, store: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        run(right(), store=store, **wrong)
+    with Store(store) as opened:
+        assert opened.runs().empty
 
 
 def test_forced_protocol_that_does_not_exist_lists_those_that_do(store: str) -> None:

@@ -93,7 +93,7 @@ def test_contradictions_are_refused() -> None:
         lab.plan(history=both, models=["a", "c"])
     with pytest.raises(DataError, match="no two models that answered the same items"):
         lab.plan(history=both.filter(model="a"))
-    with pytest.raises(ValueError, match=r"lies in \(0, 1\]; got 3"):
+    with pytest.raises(ValueError, match=r"in \(0, 1\], such as 0.03 for 3 points; got 3"):
         lab.plan(3)
 
 
@@ -155,7 +155,7 @@ def test_forecast_of_a_larger_workload() -> None:
     assert line["cost"] == pytest.approx(1_000_000 * results.cost()["cost"].iloc[0] / 20)
     assert line["batch"] == pytest.approx(line["cost"] / 2) and line["hours"] == pytest.approx(2e6 / 3600)
     assert math.isnan(priced(20, cost=math.nan).forecast(10)["cost"].iloc[0])
-    with pytest.raises(ValueError, match="answers must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="answers must be at least 1, a whole number; got 0"):
         results.forecast(0)
 
 
