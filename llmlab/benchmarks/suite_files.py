@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,9 @@ def _read_csv(path: Path, encoding: str | None) -> Iterator[Row]:
     try:
         with _opened(path, encoding) as file:
             reader = csv.DictReader(file, strict=True, delimiter=_separator(file))
+            twice = [k for k, times in Counter(reader.fieldnames or ()).items() if k and times > 1]
+            if twice:
+                raise DataError(f"{where}: two columns are called {twice[0]!r}, and one would be lost; rename one")
             while True:
                 columns = reader.fieldnames
                 # a cell may have line breaks in it: the row begins after the one before it ended

@@ -15,3 +15,8 @@ def main() -> None:
     except LabError as error:
         print(f"llmlab: {error}", file=sys.stderr)  # noqa: T201  # a command line prints
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file that was named
+        print(f"llmlab: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -167,7 +167,8 @@ def show(
 
     with opened(store) as source:
         if runs:
-            _print_table(source.runs())
+            # the config, with every cell of a run, and the versions would make each line hundreds of columns wide
+            _print_table(source.runs().drop(columns=["config", "versions"]))
             return
         results = Results(source.results(run_id))
     if item:

@@ -45,7 +45,10 @@ def judged(judge: Callable[[], Score]) -> Scored:
     fault = ""
     with Ledger() as bill:
         try:
-            verdict = judge()
+            given: object = judge()  # by a user's function, whatever its type promises
+            if not isinstance(given, Score):
+                raise TypeError(f"a scorer returns a Score, got {given!r}; lab.scorers.custom(f) makes one of a number")
+            verdict = given
         except BudgetExceeded as error:
             verdict, fault = Score(NAN), f"the answer is stored but not judged: {error}"
         except Exception as error:  # a user's scorer may raise anything; the paid answer must survive it

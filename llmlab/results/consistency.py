@@ -155,7 +155,10 @@ def _models(a: pd.DataFrame, b: pd.DataFrame, level: float) -> dict[str, Any] | 
     for name in _MEASURES:
         read = _READ[name]
         values = [_agreeing(list(product(map(read, first[s]), map(read, second[s])))) for s in both]
-        line |= _named(name, stats.mean(values, belong, level, bounds=(0.0, 1.0)))
+        # by log-likelihood nobody writes: two empty texts are no agreement
+        silent = name == "same_text" and not any(x.text for said in (first, second) for s in both for x in said[s])
+        found = stats.mean([] if silent else values, [] if silent else belong, level, bounds=(0.0, 1.0))
+        line |= _named(name, found)
     p, q = (sum(sum(x.score for x in said[s]) / len(said[s]) for s in both) / len(both) for said in (first, second))
     return line | {"by_chance": p * q + (1 - p) * (1 - q)}
 
@@ -180,6 +183,8 @@ def _named(name: str, found: stats.Estimate) -> dict[str, float]:
 
 
 def _cell(line: Mapping[str, Any], name: str) -> str:
+    if line[name] != line[name]:
+        return display.percent(line[name])
     return f"{display.percent(line[name])} {display.interval(line[f'{name}_low'], line[f'{name}_high'])}"
 
 

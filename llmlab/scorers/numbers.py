@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, SupportsFloat
 
 from llmlab.errors import DataError
 from llmlab.scorers.base import Rule, acceptable, no_target, shorten
@@ -102,6 +102,9 @@ def numeric(tolerance: float = 0.0, relative: float = 1e-9, which: Literal["last
     """
     if which not in ("last", "first", "any"):
         raise DataError(f"numeric: which={which!r}; possible: last, first, any")
+    for name, number in (("tolerance", tolerance), ("relative", relative)):
+        if not isinstance(number, SupportsFloat) or math.isnan(number):
+            raise DataError(f"numeric: {name} is a number, 0 or more; got {number!r}")
     if tolerance < 0 or relative < 0:
         raise DataError(f"numeric: a tolerance is not negative, got {min(tolerance, relative)}")
     return Numeric(float(tolerance), float(relative), which)

@@ -54,7 +54,8 @@ def test_second_run_answers_from_the_store_and_show_reads_it(llmlab) -> None:
     shown = llmlab("show")
     assert shown.returncode == 0 and "scripted/echo" in shown.stdout
     assert "Say nothing of the kind" in llmlab("show", "--item", "b").stdout
-    assert llmlab("show", "--runs").stdout.count("\n") >= 2
+    listed = llmlab("show", "--runs").stdout
+    assert listed.count("\n") >= 2 and max(map(len, listed.splitlines())) < 200
     assert "b" in llmlab("show", "--failures").stdout
 
 
@@ -78,6 +79,7 @@ def test_requirement_that_fails_is_exit_status_1(llmlab) -> None:
         (("run", "-m", "scripted/echo", "-b", "custom.jsonl", "--budget", "nan"), "0 or more; got nan"),
         (("run", "-m", "scripted/echo", "-b", "custom.jsonl", "--repeats", "0"), "repeats must be at least 1"),
         (("prompt", "Hello", "-m", "scripted/echo", "--budget", "-1"), "0 or more; got -1.0"),
+        (("run", "-m", "scripted/echo", "-b", "custom.jsonl", "--csv", "custom.jsonl/x"), "custom.jsonl"),
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_status_2(llmlab, arguments: tuple[str, ...], message: str) -> None:

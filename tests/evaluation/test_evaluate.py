@@ -155,6 +155,12 @@ def test_scorer_that_raises_loses_no_answer(store: str) -> None:
     assert model.calls == 3 and fixed.score.tolist() == [1.0] * 3
 
 
+def test_scorer_that_gives_no_score_is_told_how(store: str) -> None:
+    asked = lab.suite([lab.Sample("x")], scorer=lambda text, sample: True)
+    (error,) = run("scripted/echo", asked, store=store).samples.error
+    assert "a scorer returns a Score, got True; lab.scorers.custom(f)" in error
+
+
 def test_budget_is_a_hard_limit_and_the_same_call_continues(store: str) -> None:
     model = right(cost=0.10)
     with pytest.warns(UserWarning, match=r"10 of 20 items answered.*the next call to scripted/right could cost"):

@@ -55,6 +55,13 @@ def test_agreement_of_models_is_on_the_items_of_both() -> None:
     assert line["by_chance"] == pytest.approx(2 / 3)
 
 
+def test_models_that_wrote_nothing_do_not_agree_in_their_words() -> None:
+    silent = {"protocol": "loglikelihood", "text": ""}
+    found = Results([row("x", 1, m, **silent) for m in "ab"]).consistency()
+    assert math.isnan(found.models["same_text"].iloc[0]) and found.models["same_verdict"].iloc[0] == 1
+    assert repr(found).splitlines()[-1].endswith("–")
+
+
 def test_failed_answers_agree_with_nothing() -> None:
     rows = [row("x", 1), row("x", math.nan, repeat=1, error="timeout"), row("x", 1, repeat=2)]
     assert Results(rows).consistency().repeats["answers"].tolist() == [2]

@@ -92,3 +92,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         scorers.numeric(which="middle")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="not negative"):
         scorers.numeric(tolerance=-1)
+    with pytest.raises(DataError, match="tolerance is a number, 0 or more; got 'abc'"):
+        scorers.parse("numeric:abc")
+    with pytest.raises(DataError, match="relative is a number, 0 or more; got nan"):
+        scorers.numeric(relative=math.nan)

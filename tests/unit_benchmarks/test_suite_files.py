@@ -36,6 +36,12 @@ def test_separator_is_read_off_the_header(text: str, expected: dict[str, str], t
     assert [row.data for row in read_rows(write(tmp_path / "s.csv", text))] == [expected]
 
 
+def test_column_that_would_be_lost_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.csv", "input,target,input\na,b,c\n")
+    with pytest.raises(DataError, match=r"s\.csv:1: two columns are called 'input', and one would be lost; rename one"):
+        suite(path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_encodings_that_say_what_they_are_are_read_silently(encoding: str, tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", "input,target\nGrüße?,schön\n", encoding)
