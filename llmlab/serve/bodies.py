@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from llmlab.types import Message
 
@@ -35,6 +43,25 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 _Text = Annotated[str, Field(min_length=1)]
 _Id = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+def _one_of(what: str) -> WrapValidator:
+    """For a field of several types: pydantic would say what each of them misses, and clients saw only the first."""
+
+    def check(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(value)
+        except ValidationError:
+            raise ValueError(f"should be {what}{_others(value)}") from None
+
+    return WrapValidator(check)
+
+
+def _others(value: Any) -> str:
+    """What else than text is among the parts of a message."""
+    parts = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+    kinds = sorted({repr(part["type"])[:40] for part in parts if part.get("type", "text") != "text"})
+    return f"; this server does not take {', '.join(kinds)}" if kinds else ""
 
 
 class _Body(BaseModel):
@@ -69,7 +96,10 @@ class Generation(_Request):
     top_k: int | None = Field(None, ge=1, lt=1 << 31)
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     seed: int | None = Field(None, ge=-(1 << 63), lt=1 << 63)
-    stop: _Text | Annotated[list[_Text], Field(max_length=16)] | None = None
+    stop: Annotated[
+        _Text | Annotated[list[_Text], Field(max_length=16)] | None,
+        _one_of("a text, or a list of at most 16, none of them empty"),
+    ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -110,7 +140,10 @@ class Turn(_Body):
     """A message. The tools' role is not taken."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: Annotated[
+        str | Annotated[list[TextPart], Field(min_length=1)],
+        _one_of('text, or a list of {"type": "text", "text": …} with at least one; images and sound are not supported'),
+    ]
 
     @property
     def message(self) -> Message:
@@ -168,12 +201,15 @@ class ChatBody(Generation):
 class CompletionBody(Generation):
     """`/v1/completions`: text, or token ids, to be continued."""
 
-    prompt: (
+    prompt: Annotated[
         str
         | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
         | Annotated[list[_Id], Field(min_length=1)]
-        | Annotated[list[Annotated[list[_Id], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS)]
-    )
+        | Annotated[list[Annotated[list[_Id], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS)],
+        _one_of(
+            f"a text, a list of token ids, or a list of 1 to {MOST_PROMPTS} of either, none of the ids' lists empty"
+        ),
+    ]
     max_tokens: int | None = Field(16, ge=0, lt=1 << 31)
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None

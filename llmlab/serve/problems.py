@@ -20,6 +20,8 @@ log = logging.getLogger("llmlab.serve")
 CLIENT_LEFT = 499
 # what FastAPI says about a body that is neither JSON nor an error of the JSON reader
 _UNPARSED = "There was an error parsing the body"
+# kinds of pydantic's messages that tell what came, or where nothing did
+_SAID = ("missing", "extra_forbidden", "value_error")
 # refused before the whole body was there
 _UNREAD = (401, 403, 408, 413)
 
@@ -98,7 +100,7 @@ def install(app: FastAPI) -> None:
         elif error.status_code == 405:
             message = f"{request.url.path} does not take {request.method}: use {(error.headers or {}).get('Allow')}"
         elif message == _UNPARSED:
-            message = "the body cannot be read as JSON: it is not in UTF-8, or nested too deeply"
+            message = "the body cannot be read as JSON: it is not in UTF-8, nested too deeply, or has a number too long"
         response = Problem(error.status_code, message).response()
         response.headers.update(error.headers or {})
         return response
@@ -124,5 +126,7 @@ def _invalid(found: Sequence[Any], content_type: str) -> Problem:
         message = "the body is empty: send a JSON object"
     elif not place and first["type"] == "model_attributes_type":
         message = "the body should be a JSON object"
+    elif place and isinstance(first["input"], str | int | float | None) and first["type"] not in _SAID:
+        message += f"; got {json.dumps(first['input'])[:40]}"
     name = ".".join(place)
     return Problem(400, f"{name}: {message}" if name else message, param=name or None)

@@ -129,13 +129,14 @@ def test_parts_of_text_and_developers_are_understood(client):
         ({"frequency_penalty": 0.5}, "frequency_penalty is not supported"),
         ({"logit_bias": {"5": 100}}, "logit_bias is not supported"),
         ({"extra_body": {"grammar": "x"}}, "grammar: this server does not know this field"),
-        ({"temperature": 3}, "temperature: Input should be less than or equal to 2"),
-        ({"max_tokens": "9"}, "max_tokens: Input should be a valid integer"),
+        ({"temperature": 3}, "temperature: Input should be less than or equal to 2; got 3"),
+        ({"max_tokens": "9"}, 'max_tokens: Input should be a valid integer; got "9"'),
         ({"top_logprobs": 2}, "top_logprobs is for logprobs=true"),
         ({"stream_options": {"include_usage": True}}, "stream_options is for stream=true"),
         ({"max_tokens": 2000}, "2000 of the answer (max_tokens) do not fit into the context of micro/base, 1024"),
         ({"max_tokens": 4, "max_completion_tokens": 5}, "say different things"),
         ({"n": 17}, "n: Input should be less than or equal to 16"),
+        ({"stop": ["a", ""]}, "stop: should be a text, or a list of at most 16, none of them empty"),
     ],
 )
 def test_what_is_not_supported_is_said(client, options, says):
@@ -156,10 +157,18 @@ def test_fields_that_change_nothing_are_taken(client):
 
 def test_images_and_tool_turns_are_refused(client):
     image = [{"type": "image_url", "image_url": {"url": "data:"}}]
-    with pytest.raises(openai.BadRequestError, match=r"messages\.0\.content"):
+    with pytest.raises(openai.BadRequestError, match=r"messages\.0\.content: .*images.*not supported.*'image_url'"):
         client.chat.completions.create(model="echo", messages=[{"role": "user", "content": image}])
-    with pytest.raises(openai.BadRequestError, match=r"messages\.0\.role"):
+    with pytest.raises(openai.BadRequestError, match=r"messages\.0\.role: .*; got .*tool"):
         client.chat.completions.create(model="echo", messages=[{"role": "tool", "content": "x", "tool_call_id": "y"}])
+
+
+@pytest.mark.parametrize("prompt", [[], ["a", 1], [-1], [[]], None])
+def test_a_prompt_of_no_known_form_is_told_all_that_there_are(client, prompt):
+    with pytest.raises(
+        openai.BadRequestError, match=r"prompt: should be a text, a list of token ids, or a list of 1 to"
+    ):
+        client.completions.create(model="echo", prompt=prompt)
 
 
 def test_an_unknown_model_is_named_with_the_known_ones(client):
