@@ -98,7 +98,8 @@ class Asked:
         name = self.arm or self.body.model
         self.service.metrics.ended(name, self.endpoint, status, seconds, self.responses)
         user = self.unit or self.body.user or ""
-        served = Served(self.id, name, self.endpoint, status, seconds, user, self.responses, self.first)
+        experiment = self.body.model if self.arm else ""
+        served = Served(self.id, name, self.endpoint, status, seconds, user, self.responses, self.first, experiment)
         self.service.recorder.note(served)
 
 

@@ -237,6 +237,7 @@ class Feedback(_Request):
     """`/v1/feedback`: what came of an answer. The first word about a user or conversation counts."""
 
     id: str = Field(description="the id that came with the answer")
-    value: Annotated[float, Field(ge=0, le=1)] | dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        description="the experiment's metric, higher is better; or a value for each of its metrics"
-    )
+    value: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | dict[str, Annotated[float, Field(ge=0, le=1)]],
+        _one_of("a number from 0 to 1, or an object with one for each metric"),
+    ] = Field(description="the experiment's metric, higher is better; or a value for each of its metrics")

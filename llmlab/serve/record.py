@@ -33,6 +33,7 @@ class Served:
     user: str = ""
     responses: Sequence[Response] = ()
     first_seconds: float = NAN
+    experiment: str = ""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -80,12 +81,13 @@ class Recorder:
 
 def _answer(served: Served) -> dict[str, Any]:
     responses = served.responses
+    experiment = {"experiment": served.experiment} if served.experiment else {}
     usage = sum((r.usage for r in responses[1:]), responses[0].usage)
     return {
         "key": served.id,
         "model": served.model,
         "model_version": responses[0].model_version,
-        "request": {"endpoint": served.endpoint, "user": served.user, "choices": len(responses)},
+        "request": {"endpoint": served.endpoint, "user": served.user, "choices": len(responses)} | experiment,
         "reply": {
             "status": served.status,
             "usage": asdict(usage),

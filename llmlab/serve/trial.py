@@ -53,7 +53,11 @@ class Trial:
         """Keep an outcome; whether it counted, and how the experiment stands."""
         unit = self._units.get(feedback.id) or self._stored(feedback.id)
         if unit is None:
-            raise Problem(404, f"no answer {feedback.id!r} of the experiment {self.name!r} is known", param="id")
+            message = (
+                f"no answer {feedback.id!r} of the experiment {self.name!r} is known; "
+                f"feedback is for answers of the model {self.name!r}"
+            )
+            raise Problem(404, message, param="id")
         try:
             counted = self.live.record(unit, feedback.value)
         except (DataError, UnknownName) as error:
@@ -63,4 +67,6 @@ class Trial:
     def _stored(self, id_: str) -> str | None:
         """The unit of an answer that this process has forgotten, or another one gave."""
         found = self.live.store.answers([id_]).get(id_)
-        return None if found is None else found["request"].get("user")
+        # who asks an arm by its own name takes no part: by hash the unit may belong to another arm
+        ours = found is not None and found["request"].get("experiment") == self.name
+        return found["request"].get("user") if found is not None and ours else None

@@ -161,6 +161,35 @@ def test_a_conversation_stays_with_its_arm_and_speaks_once(store):
             assert not feedback(server, id=second.id, value=0)["counted"]
 
 
+def test_an_arm_asked_by_its_own_name_takes_no_feedback(store):
+    arms = {"a": Scripted("a"), "b": Scripted("b")}
+    with serve(arms, experiment="x", store=store) as server, client(server) as ask:
+        users = (openai.omit, "u1", "u2")
+        ids = [ask.chat.completions.create(model="b", messages=ASK, user=user).id for user in users]
+    with serve(arms, experiment="x", store=store) as server:  # by now the answers are in the store
+        for id_ in ids:
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                feedback(server, id=id_, value=1)
+        assert server.live.state().units == {"a": 0, "b": 0}
+
+
+def test_feedback_for_an_answer_before_a_restart_counts(store):
+    arms = {"a": Scripted("a"), "b": Scripted("b")}
+    with serve(arms, experiment="x", store=store) as server, client(server) as ask:
+        answer = ask.chat.completions.create(model="x", messages=ASK, user="u1")
+    with serve(arms, experiment="x", store=store) as server:
+        assert feedback(server, id=answer.id, value=1)["counted"]
+        assert server.live.state().units[answer.choices[0].message.content] == 1
+
+
+@pytest.mark.parametrize("value", [2, -0.5, "good", None, True, [1]])
+def test_feedback_of_another_form_is_told_both(store, value):
+    arms = {"a": Scripted("a"), "b": Scripted("b")}
+    with serve(arms, experiment="x", store=store) as server, pytest.raises(urllib.error.HTTPError) as caught:
+        feedback(server, id="chatcmpl-1", value=value)
+    assert b"value: should be a number from 0 to 1, or an object with one for each metric" in caught.value.read()
+
+
 def test_feedback_needs_an_experiment(server):
     with pytest.raises(urllib.error.HTTPError, match="404"):
         feedback(server, id="x", value=1.0)
