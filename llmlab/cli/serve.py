@@ -54,7 +54,9 @@ def serve(
     )
     # what service managers and containers send
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    typer.echo(f"{server.openai_url} serves {', '.join(server.models)}; Ctrl-C stops it", err=True)
+    names = ", ".join(server.models)
+    what = f"{experiment}, an experiment with {names}" if experiment else names
+    typer.echo(f"{server.openai_url} serves {what}; Ctrl-C stops it", err=True)
     try:
         server.wait()
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ _BY_LLAMA_CPP = (
 _FINER = ("token_embd.weight", "output.weight")
 
 
-def write(model: Model, path: Path, dtype: str = "float16") -> Path:
+def write(model: Model, path: str | os.PathLike[str], dtype: str = "float16") -> Path:
     """Write a local model as a GGUF file; gives the path.
 
     Args:
@@ -50,6 +51,7 @@ def write(model: Model, path: Path, dtype: str = "float16") -> Path:
         import gguf
     except ModuleNotFoundError as error:
         raise MissingPackage("GGUF files need the package 'gguf': pip install 'llmlab[gguf]'") from error
+    path = Path(path)
     kind = _TYPES.get(dtype.lower(), dtype.upper())
     if kind in _K_QUANTS and find_spec("llama_cpp") is not None:
         return _by_llama_cpp(model, path, kind)

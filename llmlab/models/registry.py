@@ -88,6 +88,12 @@ def resolve(name: str) -> str:
     base, plus, adapter = name.rpartition("+")
     if plus and base in aliases():
         return f"{aliases()[base]}+{adapter}"
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or (path.is_dir() and name):
+        raise UnknownName(
+            f"No model {name!r}. A path has its provider before it: "
+            f"'{'gguf' if path.suffix == '.gguf' else 'hf'}/{name}'"
+        )
     raise UnknownName.among(
         "model", name, aliases(), f"Or provider/name with a provider of: {', '.join(sorted(providers()))}"
     )

@@ -29,6 +29,8 @@ def test_every_alias_is_a_provider_name_and_unique() -> None:
         ("gpt-4o-mni", "Did you mean 'gpt-4o-mini'"),
         ("nobody/model", "a provider of: adapter, anthropic, compatible"),
         ("", "No model ''"),
+        ("/tmp", "A path has its provider before it: 'hf//tmp'"),
+        ("my/model.gguf", "A path has its provider before it: 'gguf/my/model.gguf'"),
     ],
 )
 def test_unknown_name_says_what_is_known(name: str, message: str) -> None:

@@ -223,6 +223,14 @@ def test_a_stopped_server_answers_no_more_and_frees_its_port(store):
         assert again.port == first.port
 
 
+def test_the_command_names_the_experiment_that_clients_ask_for(tmp_path):
+    command = [sys.executable, "-m", "llmlab", "serve", "a=scripted/echo", "b=scripted/echo", "--experiment", "tone"]
+    command += ["--port", "0", "--store", "sqlite://"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        assert "/v1 serves tone, an experiment with a, b; Ctrl-C" in running.stderr.readline()
+        running.terminate()
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_interrupted(sign, tmp_path):
     command = [sys.executable, "-m", "llmlab", "serve", "echo=scripted/echo", "--port", "0", "--store", "sqlite://"]

@@ -78,7 +78,8 @@ class AdaptedModel(TransformersModel):
         self.base = under or base
         folder = adapter if under else self._source(name)
         source = AdapterSource(name, folder, device, dtype, revision, trust_remote_code, quantize, self.base)
-        threads = threads or (1 if (self.base or "").startswith("micro/") else None)
+        if threads is None and (self.base or "").startswith("micro/"):
+            threads = 1
         self._engine = (Beside if under else Engine)(source, threads, batch_tokens)
 
     @classmethod

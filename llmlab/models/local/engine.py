@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llmlab.errors import BadRequest
 from llmlab.models.cancel import Cancelled, cancelled
 from llmlab.models.local.coalesce import Coalescer, Job
 from llmlab.models.local.interventions import applied, by_equality, guides, inside, pack
@@ -61,6 +62,9 @@ class Engine:
     """
 
     def __init__(self, source: Source, threads: int | None, batch_tokens: int) -> None:
+        for name, value in (("threads", threads), ("batch_tokens", batch_tokens)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise BadRequest(f"{name} should be a whole number of at least 1, it is {value!r}")
         self.source = source
         self.threads = threads
         self.batch_tokens = batch_tokens

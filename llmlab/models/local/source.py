@@ -89,13 +89,17 @@ def locate(source: str, revision: str | None = None, trust_remote_code: bool = F
     """The folder that holds a model: `source` itself, or the hub's snapshot in the local cache, downloaded if need be.
 
     Raises:
-        DataError: a folder that is no model, or whose weights are pickled.
+        DataError: a folder that is no model, for which there is a revision, or whose weights are pickled.
         UnknownName: neither a folder nor a repository or revision of the hub.
         Unauthorized: a gated or private repository.
         ConnectionFailed: not here, and the hub cannot be reached.
     """
     path = Path(source).expanduser()
     if source and path.is_dir():
+        if revision is not None:
+            raise DataError(
+                f"revision={revision!r} is for models of the hub; {source!r} is a folder here: leave it out"
+            )
         return _checked(path, source)
     if path.is_file() and path.suffix == ".gguf":
         raise UnknownName(f"{source!r} is a GGUF file: 'gguf/{source}' reads it")
@@ -150,7 +154,8 @@ def _checked(folder: Path, source: str) -> Path:
             "save one with model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
         )
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(json.loads((folder / "config.json").read_text(encoding="utf-8")), dict):
+            raise ValueError("it should be an object")
     except ValueError as error:
         raise DataError(f"{source!r}: config.json cannot be read ({error}); download or save it again") from error
     if any(folder.glob("*.safetensors")):

@@ -60,7 +60,8 @@ class Tokens:
         if self._prefix_text and text.startswith(self._prefix_text):
             return self._encode(text, special=False)
         with self.lock:
-            return list(self.tokenizer.encode(text))
+            # lengths are checked where the context is known; transformers' warning would tell of "indexing errors"
+            return list(self.tokenizer.encode(text, verbose=False))
 
     def pairs(self, context: str, continuations: Sequence[str]) -> list[Pair]:
         """Split context + continuation into token ids.
@@ -174,7 +175,7 @@ class Tokens:
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
         with self.lock:
-            return list(self.tokenizer.encode(text, add_special_tokens=special))
+            return list(self.tokenizer.encode(text, add_special_tokens=special, verbose=False))
 
     def stops(self, generation_config: Any) -> frozenset[int]:
         """Ids that end an answer: the model's own, and the tokenizer's EOS."""

@@ -75,7 +75,7 @@ class TransformersModel(Model):
         require(name)
         check_name(quantize)
         source = self.source_of(name, device, dtype, revision, trust_remote_code, quantize)
-        self._engine = own(source, threads or self.usual_threads, batch_tokens)
+        self._engine = own(source, self.usual_threads if threads is None else threads, batch_tokens)
 
     @classmethod
     def source_of(cls, name: str, *settings: Any) -> Source:

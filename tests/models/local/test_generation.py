@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from llmlab.errors import BadRequest, ProviderError
+from llmlab.errors import BadRequest, DataError, ProviderError
 from llmlab.models.local import decoding, generation, transformers
 from llmlab.models.local.coalesce import Job
 from llmlab.models.local.transformers import TransformersModel
+from llmlab.models.registry import model
 from llmlab.testing.tiny import FAMILIES, WORDS, tiny_model
 from llmlab.types import Message, Options, Request
 
@@ -249,6 +250,24 @@ def test_options_that_make_no_sense_are_refused(lm, options, says):
     good, bad = lm("llama").generate_batch([plain("The", max_tokens=2), plain("The", **options)])
     assert good.usage.output_tokens == 2
     assert isinstance(bad, BadRequest)
+
+
+@pytest.mark.parametrize("setting", [{"threads": 0}, {"threads": "2"}, {"batch_tokens": 0}, {"batch_tokens": -5}])
+def test_settings_that_make_no_sense_are_refused(setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(BadRequest, match=f"{name} should be a whole number of at least 1, it is {value!r}"):
+        model("micro/tiny", **setting)
+
+
+def test_a_revision_of_an_embedded_model_is_refused():
+    with pytest.raises(DataError, match=r"revision='v2' is for models of the hub; .* is a folder here: leave it out"):
+        model("micro/tiny", revision="v2").generate("The")
+
+
+def test_a_prompt_over_the_context_is_a_note_and_no_warning_of_transformers(caplog, capfd):
+    answer = model("micro/tiny", max_tokens=2).generate("river " * 2000)
+    assert "too long" in answer.notes[0]
+    assert "indexing errors" not in caplog.text + capfd.readouterr().err
 
 
 def test_an_empty_stop_string_stops_nothing(lm):

@@ -49,6 +49,10 @@ def test_the_identity_is_the_content(file, tmp_path):
     assert model(f"gguf/{file('q4_0')}").identity()["weights"] != here["weights"]
 
 
+def test_a_path_may_be_text(file, lm, tmp_path):
+    assert gguf.write(lm("llama"), f"{tmp_path}/own.gguf", "q8_0").read_bytes() == file("q8_0").read_bytes()
+
+
 def test_a_missing_file_lists_those_beside_it(file):
     with pytest.raises(UnknownName, match=r"No file '.*none.gguf' \(GGUF files in its folder: .*q8_0.gguf"):
         model(f"gguf/{file('q8_0').parent}/none.gguf").generate("hi")
