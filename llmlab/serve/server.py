@@ -66,6 +66,8 @@ def serve(
     ...     server.url
     'http://127.0.0.1:...'
     """
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise DataError(f"port is a whole number from 0 (any free one) to 65535, it is {port!r}")
     chosen = _named(models)
     if guard is not None:
         from llmlab.alignment.filters import safety_filter
@@ -76,7 +78,8 @@ def serve(
         chosen,
         host,
         port,
-        settings.value(TOKEN) or "" if token is None else token,
+        # clients' headers lose such spaces, too, and a line's end from a file would lock everybody out
+        (settings.value(TOKEN) or "" if token is None else token).strip(),
         experiment=experiment,
         store=store,
         limits=_Limits(slots, queue, seconds, body_bytes),
@@ -87,6 +90,9 @@ def serve(
 
 class _Limits:
     def __init__(self, slots: int, queue: int, seconds: float, body_bytes: int) -> None:
+        for name, value in (("slots", slots), ("queue", queue), ("seconds", seconds), ("body_bytes", body_bytes)):
+            if not isinstance(value, int | float):
+                raise DataError(f"{name} is a number, it is {value!r}")
         if slots < 1 or queue < 0 or not seconds > 0 or body_bytes < 1:
             raise DataError(
                 "slots, seconds and body_bytes are above 0 and queue is 0 or more; "
@@ -262,9 +268,13 @@ class Server:
 def _named(models: str | Model | Sequence[str | Model] | Mapping[str, str | Model]) -> dict[str, Model]:
     if isinstance(models, str | Model):
         models = [models]
+    if not isinstance(models, Mapping | Sequence):
+        raise DataError(f"models are names or Models, or a dict of name -> model; got {models!r}")
     pairs = list(models.items()) if isinstance(models, Mapping) else [("", one) for one in models]
     found: dict[str, Model] = {}
     for name, one in pairs:
+        if not isinstance(name, str):
+            raise DataError(f"clients ask for a model by a text; {name!r} is none")
         made = named(one)
         own = name or (one if isinstance(one, str) else made.name)
         if own in found:

@@ -205,6 +205,12 @@ def test_feedback_needs_an_experiment(server):
         (["scripted/echo"], {"slots": 0}, "slots"),
         (["scripted/echo"], {"guard": "no/such/file.yaml"}, "no/such/file.yaml"),
         (["hf/./no-such-folder"], {}, "no-such-folder"),
+        (5, {}, "names or Models, or a dict of name -> model; got 5"),
+        ({1: "scripted/echo"}, {}, "by a text; 1 is none"),
+        (["scripted/echo"], {"seconds": "9"}, "seconds is a number, it is '9'"),
+        (["scripted/echo"], {"port": "8000"}, "port is a whole number from 0"),
+        (["scripted/echo"], {"port": -1}, "port is a whole number from 0"),
+        (["scripted/echo"], {"host": "0.0.0.0", "token": " \n"}, "needs a token"),
     ],
 )
 def test_what_cannot_be_served_is_said_at_once(models, options, says, store):
@@ -212,6 +218,13 @@ def test_what_cannot_be_served_is_said_at_once(models, options, says, store):
     with pytest.raises((LabError, DataError, OSError), match=says):
         serve(models, store=store, **options)
     assert len([t for t in threading.enumerate() if t.name == "llmlab-serve"]) == before
+
+
+def test_the_end_of_a_line_is_no_part_of_a_token(store):
+    with serve("scripted/echo", token="secret\n", store=store) as server:
+        ask = openai.OpenAI(base_url=server.openai_url, api_key="secret", max_retries=0)
+        assert [m.id for m in ask.models.list()] == ["scripted/echo"]
+        ask.close()
 
 
 def test_a_stopped_server_answers_no_more_and_frees_its_port(store):
