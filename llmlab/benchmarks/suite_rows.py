@@ -96,7 +96,7 @@ def _prompt(row: Row, field: str, value: object) -> str | tuple[Message, ...]:
         return value
     try:
         return Request.of(value).messages  # type: ignore[arg-type]  # checked by the call itself
-    except (TypeError, AttributeError):
+    except LabError:
         raise row.wrong(field, "text, or a list of messages with role and content", value) from None
 
 
