@@ -18,6 +18,9 @@ Kind: TypeAlias = Literal["adapter", "merged", "gguf"]
 KINDS: tuple[Kind, ...] = ("adapter", "merged", "gguf")
 
 
+_DTYPES = ("bfloat16", "float16", "float32")
+
+
 def export(tuned: FineTune, place: Path, kind: str = "merged", dtype: str | None = None) -> Path:
     """Write a tuned model.
 
@@ -32,11 +35,15 @@ def export(tuned: FineTune, place: Path, kind: str = "merged", dtype: str | None
         The folder, or the GGUF file.
 
     Raises:
-        UnknownName: for another kind.
-        DataError: when the place is taken, or the training has no adapter.
+        UnknownName: for another kind or dtype.
+        DataError: for the dtype of an adapter, when the place is taken, or the training has no adapter.
     """
     if kind not in KINDS:
         raise UnknownName.among("kind of export", kind, KINDS)
+    if kind == "adapter" and dtype is not None:
+        raise DataError(f"an adapter is written as it was trained: leave dtype={dtype!r} out, or export kind='merged'")
+    if kind == "merged" and dtype not in (None, *_DTYPES):
+        raise UnknownName.among("dtype of merged weights", dtype, _DTYPES, "Others are of GGUF: kind='gguf'")
     if place.exists() and (place.is_file() or any(place.iterdir())):
         raise DataError(f"{place} is already there; give a new or empty folder")
     if kind == "gguf":

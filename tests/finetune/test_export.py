@@ -45,6 +45,16 @@ def test_merged_export_is_a_whole_model_for_transformers(trained: Callable[..., 
     assert torch.equal(ours(tuned), before)
 
 
+@pytest.mark.parametrize("dtype", ["q8_0", "int8", "manual_seed"])
+def test_another_dtype_than_the_kind_has_is_refused(
+    trained: Callable[..., FineTune], tmp_path: Path, dtype: str
+) -> None:
+    with pytest.raises(UnknownName, match=f"No dtype of merged weights '{dtype}'.*kind='gguf'"):
+        trained().export(tmp_path / "m", dtype=dtype)
+    with pytest.raises(DataError, match=f"leave dtype='{dtype}' out"):
+        trained().export(tmp_path / "a", "adapter", dtype=dtype)
+
+
 def test_adapter_export_is_one_for_peft(trained: Callable[..., FineTune], tmp_path: Path) -> None:
     from peft import PeftConfig
 
