@@ -17,7 +17,8 @@ def profile(
     batch: Annotated[str, typer.Option(help="Prompts at once; several separated by commas.")] = "1,8",
     repeats: Annotated[int, typer.Option(help="Of each measurement; six are needed for intervals.")] = 6,
     quantize: Annotated[
-        str | None, typer.Option(help="int8, nf4, fp4 or none; several separated by commas, each for every model.")
+        str | None,
+        typer.Option(help="int8, int8-dynamic, nf4, fp4 or none; several separated by commas, each for every model."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it into this file (.png, .svg, .pdf).")] = None,

@@ -128,7 +128,7 @@ def load(
     if not quantize:
         model.to(where)
     else:
-        settle(model)
+        settle(model, quantize)
     model.eval().requires_grad_(False)
     return in_memory(model, tokenizer, where, kind, quantize)
 

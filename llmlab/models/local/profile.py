@@ -128,4 +128,5 @@ def held_bytes(loaded: Loaded) -> int:
     for state in (s for s in states if s is not None):
         second = getattr(getattr(state, "state2", None), "absmax", None)
         tensors += [t for t in (state.absmax, second) if t is not None]
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+    packed = sum(getattr(module, "packed_bytes", 0) for module in loaded.model.modules())
+    return packed + sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())

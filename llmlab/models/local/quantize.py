@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # at its import it warns that a package with faster kernels for some processors is missing
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-BYTES = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "fp4": 0.5 + 1 / 64 + 4 / (64 * 256)}
+BYTES = {"int8": 1.0, "int8-dynamic": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "fp4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 """Format -> bytes per weight of a layer, with the scales of its blocks (LLM.int8: Dettmers et al., 2022,
 https://arxiv.org/abs/2208.07339; nf4 and fp4 with doubly quantised scales: 2023, https://arxiv.org/abs/2305.14314)."""
 FORMATS = tuple(BYTES)
@@ -59,13 +59,15 @@ def settings(
             f"{name}: quantize={quantize!r} has no kernels for {str(device)!r}; use device='cpu' or 'cuda', "
             "dtype='bfloat16', or a GGUF file"
         )
+    if quantize == "int8-dynamic":
+        _check_bytes(device, name)
     from transformers import BitsAndBytesConfig
 
     # it says with every product that float32 becomes float16, which is how the method works
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     make: Any = BitsAndBytesConfig
     kept = {"llm_int8_skip_modules": _READ_ELSEWHERE.get(family or "")}
-    if quantize == "int8":
+    if quantize.startswith("int8"):
         config = make(load_in_8bit=True, **kept)
     else:
         config = make(
@@ -78,13 +80,24 @@ def settings(
     return {"quantization_config": config, "device_map": {"": str(device)}}
 
 
-def settle(model: Any) -> None:
+def _check_bytes(device: torch.device, name: str) -> None:
+    import torch
+
+    if device.type != "cpu" or not torch.cpu._is_vnni_supported():
+        where = "this processor has none" if device.type == "cpu" else f"it is to run on {str(device)!r}"
+        raise DataError(
+            f"{name}: quantize='int8-dynamic' needs a CPU with instructions for products of bytes (VNNI), and {where}; "
+            "take 'int8'"
+        )
+
+
+def settle(model: Any, quantize: str) -> None:
     """Have the layers of a quantised model compute what they can here, and each row as if it were alone."""
     from bitsandbytes.nn.modules import Linear4bit
 
-    from llmlab.models.local.int8 import by_row
+    from llmlab.models.local.int8 import by_row, dynamic
 
-    by_row(model)
+    (dynamic if quantize == "int8-dynamic" else by_row)(model)
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # on processors with AVX-512 its own layout has blocks of 32 by 64, and refuses others at the first product

@@ -42,7 +42,7 @@ class TransformersModel(Model):
         revision: branch, tag or commit of the hub's repository.
         trust_remote_code: run the model's own Python code, if it comes with some.
         quantize: "int8", "nf4" or "fp4" keep the matrices of the layers in 8 or 4 bits (bitsandbytes); products are
-            still computed in `dtype`, of "int8" in 16 bits at most.
+            still computed in `dtype`, of "int8" in 16 bits at most. "int8-dynamic" multiplies bytes alone, on CPUs.
         threads: CPU threads; None for torch's choice, and one for the embedded models.
         batch_tokens: tokens that go through the model at once when scoring; more is faster and takes more memory.
 

@@ -7,7 +7,7 @@ import torch
 
 from llmlab.errors import DataError, MissingPackage, UnknownName
 from llmlab.models.local import room
-from llmlab.models.local.int8 import by_row
+from llmlab.models.local.int8 import by_row, dynamic
 from llmlab.models.local.profile import held_bytes
 from llmlab.models.local.quantize import BYTES, FORMATS, settings
 from llmlab.models.local.transformers import TransformersModel
@@ -17,14 +17,16 @@ from llmlab.testing.tiny import FAMILIES, tiny_model
 QUERY = ("Question: how many apples?\nAnswer:", [" two apples", " she has one"])
 
 
+BYTES_MULTIPLY = torch.cpu._is_vnni_supported()
+USABLE = [name for name in FORMATS if BYTES_MULTIPLY or name != "int8-dynamic"]
+
+
 @pytest.fixture(scope="module")
 def quantised(folder):
-    return {
-        name: TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1, quantize=name) for name in FORMATS
-    }
+    return {name: TransformersModel(f"hf/{folder('llama')}", device="cpu", threads=1, quantize=name) for name in USABLE}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", USABLE)
 def test_a_quantised_model_is_near_the_full_one_and_smaller(quantised, lm, name):
     full, small = lm("llama"), quantised[name]
     for a, b in zip(full.logprob(*QUERY), small.logprob(*QUERY), strict=True):
@@ -76,8 +78,9 @@ def test_a_transposed_input_is_read_as_such_in_four_bits(quantised):
         assert torch.equal(layer(x), layer(x.contiguous()))
 
 
-def test_what_is_in_the_batch_moves_no_log_likelihood_in_int8():
-    lm = model("micro/base", quantize="int8")
+@pytest.mark.parametrize("name", [name for name in USABLE if name.startswith("int8")])
+def test_what_is_in_the_batch_moves_no_log_likelihood_in_int8(name):
+    lm = model("micro/base", quantize=name)
     places = ("The baker sells", "The river runs past the", "Tom has 3 apples and buys 4 more. Tom has", "A red")
     queries = [(place, [" bread", " the old mill", " seven"]) for place in places]
     alone = []
@@ -103,9 +106,33 @@ def test_a_row_in_int8_is_the_published_product_of_that_row_alone():
     assert published(x[None]).shape == (1, 5, 16)
 
 
+@pytest.mark.skipif(not BYTES_MULTIPLY, reason="this processor has no products of bytes (VNNI)")
+@pytest.mark.parametrize("bias", [True, False])
+def test_dynamic_int8_is_the_product_of_what_was_rounded(bias):
+    import bitsandbytes as bnb
+
+    torch.manual_seed(0)
+    weight, x = torch.randn(40, 96), torch.randn(2, 5, 96)
+    x[0, 1] = 0
+    layer = bnb.nn.Linear8bitLt(96, 40, bias=bias, has_fp16_weights=False)
+    layer.weight = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    layer.to("cpu").eval().requires_grad_(False)
+    kept = layer.weight.CB * layer.weight.SCB[:, None] / 127
+    assert torch.allclose(kept, weight, atol=0.02)
+    dynamic(layer)
+    steps = x.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
+    expected = ((x / steps).round() * steps) @ kept.T + (layer.bias if bias else 0)
+    assert torch.allclose(layer(x), expected, atol=1e-3)
+    assert layer.weight.numel() == 0 and layer.packed_bytes == 40 * 96
+    with pytest.raises(DataError, match="has no gradients; take 'int8'"):
+        layer(x.requires_grad_())
+    with pytest.raises(DataError, match=r"VNNI\), and it is to run on 'cuda'; take 'int8'"):
+        settings("int8-dynamic", torch.device("cuda"), torch.float32, "hf/some")
+
+
 def test_answers_are_not_shared_with_the_full_model(quantised, lm):
     names = {str(one.identity()) for one in (lm("llama"), *quantised.values())}
-    assert len(names) == 4
+    assert len(names) == 1 + len(USABLE)
     assert "quantize" not in lm("llama").identity()
 
 
@@ -116,7 +143,9 @@ def test_embedded_models_can_be_quantised():
 
 
 def test_an_unknown_format_lists_the_known_ones(folder):
-    with pytest.raises(UnknownName, match=r"No quantisation 'int3'.*Known: fp4, int8, nf4.*gguf/path.gguf"):
+    with pytest.raises(
+        UnknownName, match=r"No quantisation 'int3'.*Known: fp4, int8, int8-dynamic, nf4.*gguf/path.gguf"
+    ):
         model(f"hf/{folder('llama')}", quantize="int3")
 
 
