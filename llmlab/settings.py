@@ -5,14 +5,17 @@ Environment variables (or a `.env` file in the working folder) set them; nothing
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from llmlab.errors import DataError, MissingKey
 
+_unasked: ContextVar[bool] = ContextVar("llmlab_unasked", default=False)
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -85,6 +88,21 @@ def key(name: str, model: str) -> str:
             "'micro/base' and 'scripted/echo' run without a key"
         )
     return found
+
+
+@contextlib.contextmanager
+def unasked() -> Iterator[None]:
+    """Inside, cloud models are made without their keys: what they would cost can be told before there is one."""
+    token = _unasked.set(True)
+    try:
+        yield
+    finally:
+        _unasked.reset(token)
+
+
+def asks() -> bool:
+    """Whether models that are made now will be asked."""
+    return not _unasked.get()
 
 
 def _dotenv(path: Path) -> Mapping[str, str | None]:

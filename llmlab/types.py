@@ -56,7 +56,10 @@ class Options:
     def __post_init__(self) -> None:
         stop: Any = self.stop  # people also write a string or a list
         if stop is not None:
-            object.__setattr__(self, "stop", (stop,) if isinstance(stop, str) else tuple(stop))
+            texts = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Sequence) else (stop,)
+            if not all(isinstance(text, str) for text in texts):
+                raise BadRequest(f"stop is a text or a list of texts; got {stop!r}")
+            object.__setattr__(self, "stop", texts)
 
     @classmethod
     def of(cls, **options: Any) -> Options:

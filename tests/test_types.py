@@ -41,6 +41,12 @@ def test_what_is_no_prompt_is_refused_with_what_is(prompt, message) -> None:
         Request.of(prompt)
 
 
+@pytest.mark.parametrize("stop", [5, ["a", 5], {"a": 1}])
+def test_stops_that_are_no_text_are_refused(stop: object) -> None:
+    with pytest.raises(BadRequest, match="stop is a text or a list of texts; got"):
+        Options.of(stop=stop)
+
+
 def test_unknown_options_are_refused_with_the_closest_ones() -> None:
     for make in (Options.of, Request.of("q").with_options, lambda **options: Request.of("q", **options)):
         with pytest.raises(UnknownName, match=r"No generation option 'max_token'\. Did you mean 'max_tokens'"):

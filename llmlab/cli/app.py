@@ -120,9 +120,11 @@ def estimate(
 
     Also shows the smallest difference between two models that its n can show.
     """
+    from llmlab import settings
     from llmlab.evaluation.estimate import estimate as forecast
 
-    asked = chosen(models, all_models, max_tokens=max_tokens)
+    with settings.unasked():
+        asked = chosen(models, all_models, max_tokens=max_tokens)
     names = required(benchmarks, "--benchmarks", "llmlab benchmarks")
     typer.echo(repr(forecast(asked, names, n, seed=seed, repeats=repeats, protocol=protocol, store=store)))  # type: ignore[arg-type]
 

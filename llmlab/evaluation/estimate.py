@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmlab import settings
 from llmlab.evaluation.plan import Benchmarks, Cell, Models, Unit, at_least_one, cells, pick, units, whole
 from llmlab.models.remote import RemoteModel
 from llmlab.prices import machine, price
@@ -90,7 +92,7 @@ def estimate(
     pilot: int = 0,
     store: str | Store | None = None,
 ) -> Estimate:
-    """Forecast an `evaluate` call with the same arguments; nothing is asked, except by a pilot.
+    """Forecast an `evaluate` call with the same arguments; nothing is asked, except by a pilot, and no key is needed.
 
     `pilot` is how many of the items to ask now, of each model and benchmark that has fewer earlier answers. They are
     stored, so `evaluate` does not ask them again; ten or more are needed for a forecast from them.
@@ -114,8 +116,10 @@ def estimate(
     whole(seed=seed, pilot=pilot)
     rows: list[dict[str, Any]] = []
     spent = 0.0
+    with settings.unasked() if not pilot else nullcontext():
+        plan = cells(models, benchmarks, protocol)
     with opened(store) as source:
-        for cell in cells(models, benchmarks, protocol):
+        for cell in plan:
             if pilot > len(source.usage(cell.label, cell.benchmark.name, cell.protocol, pilot)):
                 spent += _ask(cell, pilot, seed, source)
             work = units(cell, pick(cell.benchmark, n, seed), repeats, seed)

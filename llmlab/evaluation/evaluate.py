@@ -162,8 +162,11 @@ class Run:
                 self.status = "store failed"
                 error.results = self._results()  # type: ignore[attr-defined]  # nothing paid for is lost
                 raise
-        with contextlib.suppress(StoreError):
-            self.store.finish_run(self.id, self.status, seconds=time.monotonic() - began, cost=self._spent)
+            except Exception:
+                self.status = "failed"
+                self._finish(began)
+                raise
+        self._finish(began)
         if self.reason:
             warnings.warn(
                 f"{len(self.rows)} of {len(self.work)} items answered and stored; the same call continues from here. "
@@ -171,6 +174,10 @@ class Run:
                 stacklevel=3,
             )
         return self._results()
+
+    def _finish(self, began: float) -> None:
+        with contextlib.suppress(StoreError):
+            self.store.finish_run(self.id, self.status, seconds=time.monotonic() - began, cost=self._spent)
 
     def _recall(self, by_key: dict[str, list[Unit]]) -> None:
         """Score what the store already holds, and take it off the list."""

@@ -81,7 +81,8 @@ class RemoteModel(Model):
         self.tries = tries
         self.limiter = limiter.limiter(self.provider, self.base_url)
         self.capabilities = capabilities.capabilities(name, self.base_url, self.api_version)
-        self._key()
+        if settings.asks():
+            self._key()  # missing, it is said before anything is done
 
     # -- what a provider writes ---------------------------------------------------------------------------
 

@@ -191,6 +191,8 @@ class Watch:
 
         `last` looks at the newest so many only.
         """
+        if last is not None and last < 1:
+            raise DataError(f"last is how many of the newest rounds to take, 1 or more; got {last}")
         found = self.store.documents.find(slots.KIND, prefix=f"{self.name}/", last=last)
         return [Round.from_document(one["body"]) for one in found if one["body"]["status"] == "complete"]
 

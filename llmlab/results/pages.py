@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmlab.errors import UnknownName
 from llmlab.results import display
 from llmlab.results.frame import records
 
@@ -42,7 +43,13 @@ def fragment(name: str, **data: Any) -> str:
 
 
 def write(path: Path, template: str, **data: Any) -> Path:
-    """Render a template into a file, whose folder is made when missing."""
+    """Render a template into a file, whose folder is made when missing.
+
+    Raises:
+        UnknownName: for a file that does not end in .html.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UnknownName.among("kind of report", path.suffix, (".html",))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(environment().get_template(template).render(**data), encoding="utf-8")
     return path

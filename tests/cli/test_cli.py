@@ -66,6 +66,11 @@ def test_requirement_that_fails_is_exit_status_1(llmlab) -> None:
     assert failed.returncode == 1 and "at least 0.9" in failed.stderr
 
 
+def test_estimate_needs_no_key(llmlab) -> None:
+    said = llmlab("estimate", "--model", "gpt-4o-mini", "--dataset", "micro/gsm8k", "-n", "20")
+    assert said.returncode == 0 and "About $" in said.stdout, said.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import llmlab as lab
+from llmlab.errors import MissingKey
 from llmlab.types import Request, Response
 
 from .toy import Doubling, right
@@ -53,6 +54,15 @@ def test_unknown_price_is_unpriced_not_free(monkeypatch: pytest.MonkeyPatch, sto
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
     forecast = lab.estimate("openai/some-future-model", Doubling(), store=store)
     assert math.isnan(forecast.total.value) and "unpriced" in repr(forecast)
+
+
+def test_nothing_is_asked_so_no_key_is_needed(monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert lab.estimate("gpt-4o-mini", Doubling(), store=store).table["cost_high"].iloc[0] > 0
+    with pytest.raises(MissingKey, match="needs OPENAI_API_KEY"):  # a pilot asks
+        lab.estimate("gpt-4o-mini", Doubling(), pilot=2, store=store)
+    with pytest.raises(MissingKey, match="needs OPENAI_API_KEY"):
+        lab.model("gpt-4o-mini")
 
 
 def test_wrapper_costs_what_the_models_inside_cost(cloud, store: str) -> None:

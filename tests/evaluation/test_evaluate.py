@@ -161,6 +161,29 @@ def test_scorer_that_gives_no_score_is_told_how(store: str) -> None:
     assert "a scorer returns a Score, got True; lab.scorers.custom(f)" in error
 
 
+def test_run_that_ends_in_an_unexpected_error_is_not_running_for_ever(store: str) -> None:
+    def no_bar(total: int) -> Any:
+        class Broken:
+            def __enter__(self) -> Broken:
+                return self
+
+            def __exit__(self, *_: object) -> None: ...
+
+            def update(self, *_: object) -> None:
+                raise ZeroDivisionError
+
+        return Broken()
+
+    model = right()
+    with pytest.raises(ZeroDivisionError):
+        lab.evaluate(model, Doubling(), store=store, progress=no_bar)
+    with lab.Store(store) as source:
+        assert source.runs()["status"].tolist() == ["failed"]
+    asked = model.calls
+    run(model, store=store)
+    assert model.calls < asked + 20, "what was answered is stored"
+
+
 def test_budget_is_a_hard_limit_and_the_same_call_continues(store: str) -> None:
     model = right(cost=0.10)
     with pytest.warns(UserWarning, match=r"10 of 20 items answered.*the next call to scripted/right could cost"):

@@ -239,6 +239,8 @@ def test_unknown_round_lists_the_known_ones(store):
     watch.run(START)
     with pytest.raises(UnknownName, match="2026-01-01T06:00:00Z"):
         watch.check("2026-01-02T06:00:00Z")
+    with pytest.raises(DataError, match="last is how many of the newest rounds to take, 1 or more; got 0"):
+        watch.history(last=0)
 
 
 # -- causes ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from llmlab.errors import UnknownName
 from llmlab.results import Results
 
 ATTACKS = (
@@ -150,6 +151,12 @@ def test_report_warns_of_lost_answers(row, tmp_path):
     assert 'class="number high">10 (10.0 %)' in page
     clean = written(Results([row()]), tmp_path)
     assert 'role="note"' not in clean
+
+
+def test_report_is_html_and_promises_nothing_else(row, tmp_path):
+    with pytest.raises(UnknownName, match=r"No kind of report '.pdf'.*\.html"):
+        Results([row()]).report(tmp_path / "new" / "report.pdf")
+    assert not (tmp_path / "new").exists()
 
 
 def test_report_of_one_model_has_no_comparison(row, tmp_path):

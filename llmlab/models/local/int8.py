@@ -75,7 +75,7 @@ class DynamicInt8(Linear8bitLt):
             small, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         ).mul_(steps)
         out = out if self.bias is None else out.add_(self.bias)
-        return out.to(x.dtype).reshape(*x.shape[:-1], -1)
+        return out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
 
 
 def dynamic(model: nn.Module) -> None:

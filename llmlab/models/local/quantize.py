@@ -80,10 +80,15 @@ def settings(
     return {"quantization_config": config, "device_map": {"": str(device)}}
 
 
-def _check_bytes(device: torch.device, name: str) -> None:
+def multiplies_bytes() -> bool:
+    """Whether this processor has instructions for products of bytes, as far as this torch can tell."""
     import torch
 
-    if device.type != "cpu" or not torch.cpu._is_vnni_supported():
+    return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
+
+
+def _check_bytes(device: torch.device, name: str) -> None:
+    if device.type != "cpu" or not multiplies_bytes():
         where = "this processor has none" if device.type == "cpu" else f"it is to run on {str(device)!r}"
         raise DataError(
             f"{name}: quantize='int8-dynamic' needs a CPU with instructions for products of bytes (VNNI), and {where}; "

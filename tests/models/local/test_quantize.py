@@ -9,7 +9,7 @@ from llmlab.errors import DataError, MissingPackage, UnknownName
 from llmlab.models.local import room
 from llmlab.models.local.int8 import by_row, dynamic
 from llmlab.models.local.profile import held_bytes
-from llmlab.models.local.quantize import BYTES, FORMATS, settings
+from llmlab.models.local.quantize import BYTES, FORMATS, multiplies_bytes, settings
 from llmlab.models.local.transformers import TransformersModel
 from llmlab.models.registry import model
 from llmlab.testing.tiny import FAMILIES, tiny_model
@@ -17,7 +17,7 @@ from llmlab.testing.tiny import FAMILIES, tiny_model
 QUERY = ("Question: how many apples?\nAnswer:", [" two apples", " she has one"])
 
 
-BYTES_MULTIPLY = torch.cpu._is_vnni_supported()
+BYTES_MULTIPLY = multiplies_bytes()
 USABLE = [name for name in FORMATS if BYTES_MULTIPLY or name != "int8-dynamic"]
 
 
@@ -123,6 +123,7 @@ def test_dynamic_int8_is_the_product_of_what_was_rounded(bias):
     steps = x.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
     expected = ((x / steps).round() * steps) @ kept.T + (layer.bias if bias else 0)
     assert torch.allclose(layer(x), expected, atol=1e-3)
+    assert layer(x[:0]).shape == (0, 5, 40)
     assert layer.weight.numel() == 0 and layer.packed_bytes == 40 * 96
     with pytest.raises(DataError, match="has no gradients; take 'int8'"):
         layer(x.requires_grad_())
